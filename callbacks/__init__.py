@@ -1,0 +1,1 @@
+"""What watches a run: checkpoints, records, per-case evaluation, pictures."""

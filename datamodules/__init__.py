@@ -1,0 +1,1 @@
+"""What is learned from: sites, preprocessing, spatial structure, store, single source, held out, phantoms."""

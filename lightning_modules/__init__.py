@@ -1,0 +1,1 @@
+"""What learns: networks, the three losses, regions, inference."""
