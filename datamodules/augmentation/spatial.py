@@ -1,0 +1,154 @@
+"""Rotation, scaling and elastic deformation, applied to a patch and its maps through one sampling grid.
+
+Offsets are voxels from the middle of a patch along D, H, W. A deformation maps an offset o of the output to the
+offset M·(o + u(o)) of the input. Rotations are made in millimetres, so that they are rotations on anisotropic
+voxels too.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.augmentation.config import LightConfig
+from datamodules.randomness import numpy_generator
+
+Voxel = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+
+FOLDING = 6.0
+"""Control points of a trilinear displacement field may each move by a sixth of their distance and nothing folds:
+the rows of its Jacobian then sum to less than 1."""
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """Where each voxel of an output patch comes from.
+
+    Attributes:
+        matrix: M, float64 3×3.
+        zoom: magnification of lengths in mm; the geometric mean over the axes.
+        control: u at the control points, float32 3×d×h×w in voxels, the outermost at the patch's corners; None for
+            u = 0.
+    """
+
+    matrix: NDArray[np.float64]
+    zoom: float = 1.0
+    control: NDArray[np.float32] | None = None
+
+    def margin(self, patch_size: Voxel) -> Voxel:
+        """Voxels beyond each face of the patch that the output reaches for."""
+        half = (np.array(patch_size) - 1) / 2
+        moved = 0.0 if self.control is None else np.abs(self.control).max(axis=(1, 2, 3))
+        reach = np.abs(self.matrix) @ (half + moved) - half
+        d, h, w = (max(0, math.ceil(r - 1e-6)) for r in reach)
+        return d, h, w
+
+
+def draw_deformation(
+    config: LightConfig, spacing: Spacing, patch_size: Voxel, seed: int, epoch: int, index: int
+) -> Deformation | None:
+    """The deformation of a sample; None where nothing is to be done to it."""
+    angles = _rotation_angles(config, seed, epoch, index)
+    scales = _scales(config, seed, epoch, index)
+    control = _control_points(config, spacing, patch_size, seed, epoch, index)
+    if angles is None and scales is None and control is None:
+        return None
+    to_mm = np.diag(spacing)
+    rotation = np.eye(3) if angles is None else rotation_matrix(*angles)
+    shrink = np.eye(3) if scales is None else np.diag(1 / scales)
+    zoom = 1.0 if scales is None else float(np.prod(scales) ** (1 / 3))
+    return Deformation(np.linalg.inv(to_mm) @ rotation @ shrink @ to_mm, zoom, control)
+
+
+def rotation_matrix(d: float, h: float, w: float) -> NDArray[np.float64]:
+    """Rotation about the D, then the H, then the W axis; angles in radians."""
+
+    def about(axis: int, angle: float) -> NDArray[np.float64]:
+        matrix = np.eye(3)
+        i, j = (other for other in range(3) if other != axis)
+        matrix[[i, i, j, j], [i, j, i, j]] = math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
+        return matrix
+
+    return about(2, w) @ about(1, h) @ about(0, d)
+
+
+def sampling_grid(deformation: Deformation, patch_size: Voxel, source: Voxel, device: torch.device) -> Tensor:
+    """The grid that :func:`torch.nn.functional.grid_sample` takes with ``align_corners=True``.
+
+    Args:
+        deformation: where voxels come from.
+        patch_size: D, H, W of the output.
+        source: D, H, W of the input, whose middle is the output's.
+        device: where the grid is made.
+
+    Returns:
+        Float32 1×D×H×W×3, the last axis in the order W, H, D.
+    """
+    axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in patch_size]
+    offsets = torch.meshgrid(*axes, indexing="ij")
+    if deformation.control is not None:
+        control = torch.from_numpy(deformation.control).to(device)[None]
+        moved = F.interpolate(control, size=patch_size, mode="trilinear", align_corners=True)[0]
+        offsets = tuple(offset + u for offset, u in zip(offsets, moved, strict=True))
+    planes = []
+    for row, size in zip(deformation.matrix.tolist(), source, strict=True):
+        plane = row[0] * offsets[0] + row[1] * offsets[1] + row[2] * offsets[2]
+        planes.append(plane / max((size - 1) / 2, 1.0))
+    return torch.stack(planes[::-1], dim=-1)[None]
+
+
+def resample(image: Tensor, maps: Tensor, deformation: Deformation, patch_size: Voxel) -> tuple[Tensor, Tensor]:
+    """Deform an image (trilinear) and its maps (nearest voxel) alike.
+
+    Args:
+        image: float D'×H'×W', the patch with its margin.
+        maps: float C×D'×H'×W'.
+        deformation: where voxels come from.
+        patch_size: D, H, W of the result.
+
+    Returns:
+        Image D×H×W and maps C×D×H×W.
+    """
+    d, h, w = image.shape
+    grid = sampling_grid(deformation, patch_size, (d, h, w), image.device)
+    # "border" touches no voxel of a rightly cut margin: it only catches the rounding at its faces.
+    smooth = F.grid_sample(image[None, None], grid, mode="bilinear", padding_mode="border", align_corners=True)
+    sharp = F.grid_sample(maps[None], grid, mode="nearest", padding_mode="border", align_corners=True)
+    return smooth[0, 0], sharp[0]
+
+
+def _rotation_angles(config: LightConfig, seed: int, epoch: int, index: int) -> tuple[float, float, float] | None:
+    generator = numpy_generator(seed, epoch, index, "rotation")
+    if generator.random() >= config.spatial or config.rotation == 0:
+        return None
+    d, h, w = np.deg2rad(generator.uniform(-config.rotation, config.rotation, 3)).tolist()
+    return d, h, w
+
+
+def _scales(config: LightConfig, seed: int, epoch: int, index: int) -> NDArray[np.float64] | None:
+    generator = numpy_generator(seed, epoch, index, "scaling")
+    if generator.random() >= config.spatial or (tuple(config.zoom) == (1.0, 1.0) and config.anisotropy == 0):
+        return None
+    zoom = generator.uniform(*config.zoom)
+    beside = generator.uniform(-config.anisotropy, config.anisotropy, 3)
+    return np.asarray(zoom * np.exp(beside - beside.mean()))
+
+
+def _control_points(
+    config: LightConfig, spacing: Spacing, patch_size: Voxel, seed: int, epoch: int, index: int
+) -> NDArray[np.float32] | None:
+    generator = numpy_generator(seed, epoch, index, "elastic")
+    if generator.random() >= config.spatial or config.elastic == 0:
+        return None
+    lengths = (np.array(patch_size) - 1) * np.array(spacing)
+    counts = np.maximum(2, np.floor(lengths / config.elastic_spacing).astype(int) + 1)
+    largest = min(config.elastic, float((lengths / (counts - 1)).min()) / FOLDING)
+    moved = generator.uniform(-largest, largest, (3, *counts))
+    return np.asarray(moved / np.array(spacing)[:, None, None, None], dtype=np.float32)
