@@ -71,7 +71,7 @@ def _held_out(results: Results) -> str:
 def _failures(sites: Sequence[SiteResult]) -> str:
     failures, cases = sum(site.failures for site in sites), sum(site.n for site in sites)
     if not failures:
-        return f"Something was found in each of the {cases} cases." if cases > 1 else ""
+        return f"None of the {cases} cases failed outright." if cases > 1 else ""
     where = ", ".join(f"{site.name} ({site.failures})" for site in sites if site.failures)
     return f"It failed outright on {failures} of {cases} cases: {where}."
 
