@@ -87,7 +87,8 @@ class ContrastiveConfig:
     Attributes:
         weight: λc at full ramp.
         temperature: τ.
-        stride: stride of the decoder features that are contrasted.
+        stride: stride of the decoder features that are contrasted; from cells (stride × spacing) of 6 mm on, the
+            organ holds little core, from 12 mm on none.
         dimension: size of the projected embedding.
         views: contrast features of the clean pass alone, or of the corrupted pass too.
         gather: where negatives and positives of other ranks come from.
@@ -192,4 +193,19 @@ class ModelConfig:
     restoration: RestorationConfig = field(default_factory=RestorationConfig)
     optimizer: OptimizerConfig = field(default_factory=AdamWConfig, metadata={"registry": OPTIMIZERS})
     schedule: ScheduleConfig = field(default_factory=PolyConfig, metadata={"registry": SCHEDULES})
-    init: str | None = None
+    init: str | None = field(default=None, metadata={"path": True})
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What images have gone through before they reach the network; all of it from the source site alone.
+
+    Attributes:
+        spacing: training spacing in mm along D, H, W.
+        window: HU that became 0 and 1.
+        patch_size: D, H, W of a training patch in voxels, the window that slides in inference.
+    """
+
+    spacing: tuple[float, float, float]
+    window: tuple[float, float]
+    patch_size: tuple[int, int, int]

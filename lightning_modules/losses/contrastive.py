@@ -1,0 +1,84 @@
+"""The contrastive loss between pancreas and its surroundings, on samples that are already drawn.
+
+A anchors, P pancreas samples, N background samples, E length of an embedding. Written from this project's own
+formula; it grew out of the supervised contrastive loss of Khosla et al. (2020).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Samples(NamedTuple):
+    """Embedded cells of one side, pancreas or background."""
+
+    embedding: Tensor
+    """Float S×E, unit vectors in at least float32."""
+    group: Tensor
+    """S, equal where image, view and region are; negative where the sample is not valid."""
+    uncertainty: Tensor
+    """Float S in [0, 1], no gradient."""
+
+    @property
+    def valid(self) -> Tensor:
+        """bool S."""
+        return self.group >= 0
+
+
+class AnchorSum(NamedTuple):
+    """A loss before it is divided by the number of anchors of the global batch."""
+
+    total: Tensor
+    """Scalar, attached to the graph even if there is no anchor."""
+    anchors: Tensor
+    """Scalar, the number of anchors."""
+
+
+def contrastive_sum(
+    anchors: Samples, pancreas: Samples, background: Samples, temperature: float, first: int = 0
+) -> AnchorSum:
+    """Sum over the anchors i of ``mean_{p∈P(i)} [logaddexp(s_ip, logsumexp_n(s_in + log w_n)) − s_ip]``.
+
+    ``s = z·z/τ``. P(i) are pancreas samples of other parcels, other images or another view; where there is none,
+    any other pancreas cell. ``w_n = 1 + U_n``, normalised to mean 1 over the background samples. An anchor needs a
+    positive and a negative. No A×P×N tensor is made: the sum over n is shared by all p.
+
+    Args:
+        anchors: the pancreas samples of this rank.
+        pancreas: all pancreas samples; ``anchors`` are among them, from position ``first`` on.
+        background: all background samples.
+        temperature: τ.
+        first: position of the first anchor in ``pancreas``.
+    """
+    with torch.autocast(anchors.embedding.device.type, enabled=False):
+        positive = _positives(anchors, pancreas, first)
+        anchor = anchors.valid & positive.any(1) & background.valid.any()
+        pulled = anchors.embedding @ pancreas.embedding.T / temperature
+        pushed = _background_logits(anchors, background, temperature).logsumexp(1, keepdim=True)
+        # logaddexp(s, b) − s = −log sigmoid(s − b), which neither overflows nor cancels.
+        terms = -F.logsigmoid(pulled - pushed) * positive
+        means = terms.sum(1) / positive.sum(1).clamp(min=1)
+        return AnchorSum(torch.where(anchor, means, 0).sum(), anchor.sum())
+
+
+def _positives(anchors: Samples, pancreas: Samples, first: int) -> Tensor:
+    """bool A×P: the positives of each anchor."""
+    other = (anchors.group[:, None] != pancreas.group) & pancreas.valid
+    position = torch.arange(len(pancreas.group), device=other.device)
+    itself = position[first : first + len(anchors.group), None] == position
+    return torch.where(other.any(1, keepdim=True), other, pancreas.valid & ~itself)
+
+
+def _background_logits(anchors: Samples, background: Samples, temperature: float) -> Tensor:
+    """A×N: ``s_in + log w_n``, so low that it counts nothing where n is not valid."""
+    similarity = anchors.embedding @ background.embedding.T / temperature
+    weight = (1 + background.uncertainty.detach().to(similarity.dtype)) * background.valid
+    weight = weight / (weight.sum() / background.valid.sum().clamp(min=1)).clamp(min=1)
+    # Not −inf: the gradient of logsumexp over nothing but −inf is NaN.
+    lowest = torch.finfo(similarity.dtype).min / 2
+    logits = similarity + weight.clamp(min=torch.finfo(similarity.dtype).tiny).log()
+    return logits.masked_fill(~background.valid, lowest)

@@ -1,0 +1,107 @@
+"""The pancreas' spatial structure on the grid of the features: one region per feature cell.
+
+B sample, D H W voxels, d h w cells; a cell at stride k spans k×k×k voxels. Positive parcels are thirds of the
+head-to-tail axis × {core, rim}; the background is cut into three rings around the pancreas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from datamodules.errors import UsageError
+
+PARCEL_NAMES = ("head_core", "head_rim", "body_core", "body_rim", "tail_core", "tail_rim")
+RING_NAMES = ("near", "mid", "far")
+REGION_NAMES = PARCEL_NAMES + RING_NAMES
+"""Names of the regions; a region's id is its position here."""
+
+FARTHEST = 90.0
+"""Mid rings must end here, mm: distances are stored clipped at 100 mm, and far needs room."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Where the regions end, in mm of signed distance to the pancreas' surface.
+
+    Attributes:
+        rim: pancreas within this depth is rim, deeper is core.
+        near: end of the near ring.
+        mid: end of the mid ring; far is beyond.
+    """
+
+    rim: float
+    near: float
+    mid: float
+
+    @classmethod
+    def at(cls, spacing: tuple[float, float, float], stride: int) -> Bounds:
+        """Bounds that leave every ring at least about one cell of room.
+
+        A cell of anisotropic voxels counts as the cube of its volume: so a ring holds about as many cells as at
+        isotropic voxels of that volume. (By the longest edge, thick slices would leave the pancreas no core.)
+
+        Args:
+            spacing: of the voxels along D, H, W, mm.
+            stride: voxels per cell along each axis.
+
+        Raises:
+            UsageError: the mid ring would pass 90 mm.
+        """
+        cell = stride * prod(spacing) ** (1 / 3)
+        near = max(5.0, 2 * cell)
+        mid = max(15.0, near + 2 * cell)
+        if mid > FARTHEST:
+            raise UsageError(
+                f"model.contrastive.stride: {stride} at data.spacing {spacing} puts the end of the mid ring at "
+                f"{mid:.0f} mm, beyond the {FARTHEST:.0f} mm to which distances are known; "
+                "take a smaller stride or a finer spacing"
+            )
+        return cls(rim=max(2.0, cell), near=near, mid=mid)
+
+
+def voxel_regions(distance: Tensor, axis: Tensor, bounds: Bounds) -> Tensor:
+    """Region of every voxel.
+
+    Pancreas to which the axis gives no coordinate (all of it under ``axis: none``) counts as body, so that without
+    an axis core and rim remain.
+
+    Args:
+        distance: …×D×H×W, signed distance to the surface in mm, negative inside.
+        axis: …×D×H×W, a in [0, 1] from head to tail, negative where there is no coordinate.
+        bounds: where the regions end.
+
+    Returns:
+        uint8 …×D×H×W, ids into :data:`REGION_NAMES`.
+    """
+    third = (axis * 3).to(torch.int8).clamp_(0, 2).masked_fill_(axis < 0, 1)
+    # 0 core, 1 rim, 2 near, 3 mid, 4 far: each border that was passed on the way out adds one.
+    shell = (distance >= -bounds.rim).to(torch.uint8)
+    for passed in (distance >= 0, distance > bounds.near, distance > bounds.mid):
+        shell += passed
+    parcel = (2 * third).to(torch.uint8) + shell
+    return torch.where(distance < 0, parcel, shell + (len(PARCEL_NAMES) - 2))
+
+
+def cell_regions(voxels: Tensor, stride: int) -> Tensor:
+    """Region of every cell: pancreas where half of its voxels or more are, then the commonest of that side.
+
+    Of equally common regions the one of the lower id wins.
+
+    Args:
+        voxels: B×D×H×W, region of every voxel; D, H and W are multiples of ``stride``.
+        stride: voxels per cell along each axis.
+
+    Returns:
+        int64 B×d×h×w, ids into :data:`REGION_NAMES`.
+    """
+    B, D, H, W = voxels.shape
+    d, h, w = D // stride, H // stride, W // stride
+    cells = voxels.view(B, d, stride, h, stride, w, stride).permute(2, 4, 6, 0, 1, 3, 5).reshape(-1, B, d, h, w)
+    counts = torch.stack([(cells == region).sum(0, dtype=torch.int16) for region in range(len(REGION_NAMES))])
+    parcels, rings = counts[: len(PARCEL_NAMES)], counts[len(PARCEL_NAMES) :]
+    pancreas = 2 * parcels.sum(0) >= stride**3
+    return torch.where(pancreas, parcels.argmax(0), rings.argmax(0) + len(PARCEL_NAMES))
