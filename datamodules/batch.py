@@ -26,7 +26,10 @@ class PatchBatch(NamedTuple):
     axis: Tensor
     """Float B×1×D×H×W: a in [0, 1] from head to tail inside the pancreas, :data:`OUTSIDE_AXIS` outside."""
     key: Tensor
-    """Int64 B×2: (epoch, index) of each sample; with the seed and a purpose the key of its random draws."""
+    """Int64 B×2: (epoch, index) of each sample; with the seed and a purpose the key of its random draws.
+
+    On the CPU, so that reading a key does not wait for the device.
+    """
     case: list[str]
     """B case ids."""
 

@@ -176,6 +176,9 @@ class PositionSampler(DistributedSampler[int]):
 class StridedSampler(DistributedSampler[int]):
     """Every ``ranks``-th of ``items`` volumes: each exactly once over all ranks, where Lightning's own would pad.
 
+    The length it tells is that of the longest share, on every rank: Lightning skips a rank of length 0 with all
+    its hooks, and the other ranks would wait for it in the first collective.
+
     Args:
         items: number of volumes.
         rank: this rank.
@@ -184,10 +187,10 @@ class StridedSampler(DistributedSampler[int]):
 
     def __init__(self, items: int, rank: int = 0, ranks: int = 1) -> None:
         super().__init__(range(items), num_replicas=ranks, rank=rank, shuffle=False)  # type: ignore[arg-type]  # of a data set the base only asks the length
-        self.indices = range(rank, items, ranks)
+        self.items = items
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.indices)
+        return iter(range(self.rank, self.items, self.num_replicas))
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return -(-self.items // self.num_replicas)

@@ -204,6 +204,12 @@ def test_an_elastic_deformation_never_folds(index: int, patch: tuple[int, int, i
     assert np.linalg.det(np.moveaxis(jacobian, (0, 1), (-2, -1))).min() > 0
 
 
+def test_intensities_stay_between_black_and_white() -> None:
+    image = _augment(replace(LightConfig(), intensity=1.0, noise=1.0), [(0, index) for index in range(4)]).image
+    assert image.min() == 0
+    assert image.max() == 1
+
+
 def test_a_far_distance_stays_far() -> None:
     config = replace(LightConfig(), spatial=1.0, zoom=(0.8, 0.8), intensity=0.0)
     augmentation = _augmentation(config)
