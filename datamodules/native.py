@@ -54,7 +54,8 @@ def to_native(probability: NDArray[np.float32], record: CaseRecord) -> NDArray[n
         resampler.SetTransform(transform)
         resampler.SetInterpolator(SimpleITK.sitkLinear)
         resampler.SetDefaultPixelValue(0.0)
-        native[..., start : start + count] = SimpleITK.GetArrayViewFromImage(resampler.Execute(moving)).T
+        resampled = resampler.Execute(moving)  # named, for the view does not keep it alive
+        native[..., start : start + count] = SimpleITK.GetArrayViewFromImage(resampled).T
     return native
 
 
