@@ -22,7 +22,7 @@ class SplitConfig:
 
     folds: int = 5
     fold: int = 0
-    file: str | None = None
+    file: str | None = field(default=None, metadata={"path": True})
 
 
 @dataclass
@@ -66,19 +66,17 @@ class SourceData:
     """
 
     source: SiteConfig = field(
-        default_factory=lambda: PhantomSite(name="phantom_source"), metadata={"registry": LAYOUTS}
+        default_factory=lambda: PhantomSite(name="phantom_source"), metadata={"registry": LAYOUTS, "replace": True}
     )
     patch_size: tuple[int, int, int] = (96, 96, 96)
     batch_size: int = 2
     spacing: tuple[float, float, float] | None = None
     window: tuple[float, float] = (-100.0, 240.0)
-    store: str = "~/.cache/pansite"
+    store: str = field(default="~/.cache/pansite", metadata={"path": True})
     split: SplitConfig = field(default_factory=SplitConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     structure: StructureConfig = field(default_factory=StructureConfig)
-    augmentation: AugmentationConfig = field(
-        default_factory=LightConfig, metadata={"registry": AUGMENTATIONS}
-    )
+    augmentation: AugmentationConfig = field(default_factory=LightConfig, metadata={"registry": AUGMENTATIONS})
     workers: int = 0
 
 
@@ -90,7 +88,7 @@ class DataConfig(SourceData):
         held_out: held-out sites by name.
     """
 
-    held_out: dict[str, SiteConfig] = field(default_factory=dict, metadata={"registry": LAYOUTS})
+    held_out: dict[str, SiteConfig] = field(default_factory=dict, metadata={"registry": LAYOUTS, "replace": True})
 
     def training(self) -> SourceData:
         """The part of this that training may see: it has no field that could name a held-out site."""

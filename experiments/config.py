@@ -84,7 +84,7 @@ class LoggingConfig:
 class RunConfig:
     """Where runs live: ``<root>/<name>/<id>/``."""
 
-    root: str = "runs"
+    root: str = field(default="runs", metadata={"path": True})
 
 
 @dataclass

@@ -45,7 +45,7 @@ class SiteConfig:
 
     layout: str
     name: str = ""
-    root: str = ""
+    root: str = field(default="", metadata={"path": True})
     labels: list[int] = field(default_factory=lambda: [1])
     check_ct: bool = True
 
