@@ -1,0 +1,210 @@
+"""The ``pansite`` command. What a command needs is imported when it runs: ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import ConfigurationErrors, UsageError
+from experiments.command_line import Parser, sort_words, with_evaluation_keys
+
+_OVERRIDES = (
+    "Overrides of the experiment: key=value, --key=value, --key value or ++key=value, as in data.batch_size=4."
+)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the words of the command line; None takes them from ``sys.argv``.
+
+    Returns:
+        the exit code: 0 all well, 2 a mistake that one sentence on stderr names, 130 interrupted.
+    """
+    try:
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
+    except UsageError as error:
+        _complain(error)
+        return 2
+    except SystemExit as ending:
+        # argparse leaves this way after --help.
+        return ending.code if isinstance(ending.code, int) else 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader went away, as `head` does; a second complaint at exit is to be spared.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        sentence = _disk_sentence(error)
+        if sentence is None:
+            raise
+        _complain(UsageError(sentence))
+        return 2
+
+
+def _run(words: list[str]) -> int:
+    sorted_words = sort_words(words)
+    parser = _parser()
+    if not words:
+        parser.print_help()
+        return 0
+    parsed = parser.parse_args(sorted_words.own)
+    result: int = parsed.handler(parsed, sorted_words.overrides)
+    return result
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="pansite",
+        description="Train pancreas segmentation on one site's CTs and evaluate it on sites it has never seen.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    for name, text, handler in (
+        ("run", "fit on the source, evaluate every held-out site, report", _run_all),
+        ("fit", "fit on the source alone", _fit),
+    ):
+        command = _command(commands, name, text, handler)
+        _experiment(command)
+        command.add_argument("--fresh", action="store_true", help="start anew instead of continuing the run")
+    _run_argument(_command(commands, "evaluate", "compute what is missing of a run's evaluation", _evaluate))
+    _run_argument(_command(commands, "report", "write a run's report.html", _report))
+    predict = _command(commands, "predict", "segment images with a run's weights", _predict)
+    _run_argument(predict)
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help="a NIfTI file or a folder with a DICOM series")
+    predict.add_argument("--output", metavar="DIR", required=True, type=Path, help="where the masks go")
+    _experiment(_command(commands, "prepare", "preprocess an experiment's sites into the store", _prepare))
+    _experiment(
+        _command(commands, "sites", "the layouts known, or the sites of an experiment", _sites), optional=True
+    )
+    config = commands.add_parser("config", help="look at configurations", allow_abbrev=False)
+    parts = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _experiment(_command(parts, "show", "print the resolved YAML", _config_show))
+    _experiment(_command(parts, "check", "tell every fault of a configuration", _config_check))
+    schema = _command(parts, "schema", "print every key with type and default", _config_schema)
+    schema.add_argument(
+        "keys", metavar="KEY", nargs="*", help="only what lies below these, as in model.contrastive"
+    )
+    return parser
+
+
+def _command(commands: Any, name: str, text: str, handler: Any) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=_OVERRIDES, allow_abbrev=False
+    )
+    command.set_defaults(handler=handler)
+    return command
+
+
+def _experiment(command: argparse.ArgumentParser, optional: bool = False) -> None:
+    text = "an experiment's YAML file, or the name of a shipped one"
+    command.add_argument("experiment", metavar="EXPERIMENT", nargs="?" if optional else None, help=text)
+
+
+def _run_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN", help="a run's folder, or the folder above where it is the only one")
+
+
+def _loaded(parsed: argparse.Namespace, overrides: list[str]) -> Any:
+    from experiments.configuration import load_experiment
+    from experiments.locate import find_experiment
+
+    return load_experiment(find_experiment(parsed.experiment), overrides)
+
+
+def _call(target: str, *arguments: Any, **keywords: Any) -> int:
+    module, _, name = target.partition(":")
+    code: int | None = getattr(import_module(module), name)(*arguments, **keywords)
+    return code or 0
+
+
+def _run_all(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    return _call("experiments.flow:run", _loaded(parsed, overrides), fresh=parsed.fresh)
+
+
+def _fit(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    return _call("experiments.flow:fit", _loaded(parsed, overrides), fresh=parsed.fresh)
+
+
+def _evaluate(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from experiments.locate import find_run
+
+    return _call("experiments.flow:evaluate", find_run(parsed.run), with_evaluation_keys(overrides))
+
+
+def _report(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from experiments.locate import find_run
+
+    _refuse_overrides("report", overrides)
+    return _call("experiments.flow:report", find_run(parsed.run))
+
+
+def _predict(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from experiments.locate import find_run
+
+    run = find_run(parsed.run)
+    overrides = with_evaluation_keys(overrides)
+    return _call("experiments.prediction:predict", run, parsed.images, output=parsed.output, overrides=overrides)
+
+
+def _prepare(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    return _call("experiments.flow:prepare", _loaded(parsed, overrides))
+
+
+def _sites(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    if parsed.experiment is None:
+        _refuse_overrides("sites without an experiment", overrides)
+        return _call("experiments.commands_sites:known_layouts")
+    return _call("experiments.commands_sites:sites_of", _loaded(parsed, overrides))
+
+
+def _config_show(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    return _call("experiments.commands_config:show", _loaded(parsed, overrides))
+
+
+def _config_check(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    return _call("experiments.commands_config:check", _loaded(parsed, overrides), parsed.experiment)
+
+
+def _config_schema(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    _refuse_overrides("config schema", overrides)
+    return _call("experiments.commands_config:schema", parsed.keys)
+
+
+def _refuse_overrides(command: str, overrides: list[str]) -> None:
+    if overrides:
+        raise UsageError(f"pansite {command}: takes no overrides, but got {overrides[0]!r}.")
+
+
+def _disk_sentence(error: OSError) -> str | None:
+    place = error.filename or error.filename2 or "a file"
+    if error.errno in _DISK_FULL:
+        return f"{place}: the disk is full; make room and give the same command again."
+    if error.errno in _NOT_ALLOWED:
+        return f"{place}: no permission ({error.strerror}); choose another folder or change its permissions."
+    return None
+
+
+def _complain(error: UsageError) -> None:
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    start, end = ("\x1b[1;31m", "\x1b[0m") if colour else ("", "")
+    if isinstance(error, ConfigurationErrors) and len(error.faults) > 1:
+        print(f"{start}error:{end} {len(error.faults)} faults in the configuration", file=sys.stderr)
+        print(*(f"  {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
+    else:
+        print(f"{start}error:{end} {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

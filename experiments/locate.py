@@ -1,0 +1,64 @@
+"""What a person names on the command line, found: an experiment file, shipped or their own, and a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datamodules.errors import UsageError
+from experiments.configuration.faults import did_you_mean
+
+SHIPPED = Path(__file__).parent
+
+
+def find_experiment(name: str) -> Path:
+    """The experiment file that ``name`` means: a path, or else one that comes with Pansite, from any folder.
+
+    Args:
+        name: a path, or a shipped experiment as ``phantom_quick`` or ``experiments/phantom_quick.yaml``.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise UsageError(f"{name}: is a folder; give an experiment's YAML file.")
+    inside = Path(name.removeprefix(f"{SHIPPED.name}/"))
+    for candidate in (SHIPPED / inside, SHIPPED / inside.with_name(f"{inside.name}.yaml")):
+        if candidate.is_file() and candidate.suffix in (".yaml", ".yml"):
+            return candidate
+    beside = [file.stem for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+    shipped = sorted(file.stem for file in SHIPPED.glob("*.yaml"))
+    raise UsageError(
+        f"{name}: there is no such file, and no shipped experiment of that name; "
+        f"{did_you_mean(path.stem, dict.fromkeys([*beside, *shipped]))}"
+    )
+
+
+def find_run(name: str) -> Path:
+    """The run folder that ``name`` means: itself, or the only run in ``<run.root>/<name>``.
+
+    Raises:
+        UsageError: there is none, or more than one to choose from.
+    """
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        beside = sorted(folder.name for folder in path.parent.glob("*/")) if path.parent.is_dir() else []
+        hint = f" {did_you_mean(path.name, beside).capitalize()}" if beside else ""
+        raise UsageError(f"{name}: there is no such run folder.{hint}")
+    if _is_run(path):
+        return path
+    # A run that `--fresh` set aside keeps its files, but is no longer the one that is meant.
+    runs = sorted(folder for folder in path.iterdir() if _is_run(folder) and ".replaced-" not in folder.name)
+    if not runs:
+        raise UsageError(
+            f"{name}: holds no run: neither it nor a folder in it has a config.yaml as `pansite fit` writes it."
+        )
+    if len(runs) > 1:
+        raise UsageError(f"{name}: holds {len(runs)} runs; give one of {', '.join(map(str, runs))}.")
+    return runs[0]
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file()
