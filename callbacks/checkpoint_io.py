@@ -69,6 +69,27 @@ def latest(folder: Path, name: str = "last") -> Path | None:
     return max(steps, key=lambda path: steps[path]) if steps else None
 
 
+def chosen(folder: Path, name: str) -> Path:
+    """The checkpoint to evaluate or to predict with: ``<name>.ckpt``, or its predecessor where it is damaged.
+
+    Args:
+        folder: of the run's checkpoints.
+        name: ``"best"`` or ``"last"``.
+
+    Raises:
+        UsageError: there is none, or none that loads.
+    """
+    path = folder / f"{name}.ckpt"
+    if not path.is_file() and not previous(path).is_file():
+        raise UsageError(f"{folder.parent}: no {name}.ckpt yet; train the run first with `pansite fit`.")
+    found = latest(folder, name)
+    if found is None:
+        raise UsageError(
+            f"{path}: can't be loaded, and there is no earlier one; train the run again with --fresh."
+        )
+    return found
+
+
 class KillSafeCheckpointIO(CheckpointIO):
     """Lightning's way to write and read checkpoints, safe against kills, crashes and full disks.
 

@@ -96,13 +96,14 @@ def fit() -> Fit:
         accumulate: int = 1,
         dice: Callable[[int], float] = lambda step: 0.1 * (step % 7),
         extra: list[Callback] | None = None,
+        progress: bool = False,
     ) -> pl.Trainer:
         torch.set_num_threads(1)
         module = TinyModule(steps * accumulate, dice)
         trainer = pl.Trainer(
             default_root_dir=folder, accelerator="cpu", max_steps=steps, accumulate_grad_batches=accumulate,
             val_check_interval=validate * accumulate, check_val_every_n_epoch=None, num_sanity_val_steps=0,
-            log_every_n_steps=log, enable_progress_bar=False, enable_model_summary=False,
+            log_every_n_steps=log, enable_progress_bar=progress, enable_model_summary=False,
             use_distributed_sampler=False, logger=[MetricsFile(folder / "metrics.csv")],
             callbacks=[*(extra or []), MetricsFileKeeper(), resume_checkpoint(folder / "checkpoints", save),
                        best_checkpoint(folder / "checkpoints")],

@@ -14,7 +14,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import kill_now
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 
 from callbacks.checkpoint_io import latest, previous, read_checkpoint
 from callbacks.metrics_file import read_metrics
@@ -53,6 +53,7 @@ def everything(folder: Path) -> dict[str, Any]:
         state[f"{name} step"] = loaded["global_step"]
         state[f"{name} weights"] = {k: v.tolist() for k, v in loaded["state_dict"].items()}
         state[f"{name} optimizer"] = str(loaded["optimizer_states"])
+        state[f"{name} average"] = str([loaded.get("averaging_state"), loaded.get("current_model_state")])
         state[f"{name} callbacks"] = str(loaded["callbacks"])
     return state
 
@@ -112,21 +113,24 @@ MOMENTS = [
 ]
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("log", [1, 5])
+@pytest.mark.parametrize(("accumulate", "log", "ema"), [(1, 1, False), (2, 5, False), (2, 1, True)])
 def test_a_run_that_was_killed_ends_as_if_untouched(
-    tmp_path: Path, fit: Fit, in_child: InChild, accumulate: int, log: int
+    tmp_path: Path, fit: Fit, in_child: InChild, accumulate: int, log: int, ema: bool
 ) -> None:
     settings: dict[str, Any] = {"steps": 14, "validate": 4, "save": 3, "log": log, "accumulate": accumulate}
-    fit(tmp_path / "untouched", **settings)
+
+    def averaging() -> list[Callback]:
+        return [EMAWeightAveraging(decay=0.9)] if ema else []
+
+    fit(tmp_path / "untouched", **settings, extra=averaging())
     expected = everything(tmp_path / "untouched")
     steps = [row["step"] for row in read_metrics(tmp_path / "untouched" / "metrics.csv")]
     assert steps == sorted({*range(log, 15, log), 4, 8, 12})
     for number, moment in enumerate(MOMENTS):
         folder = tmp_path / str(number)
-        code = in_child(partial(fit, folder, **settings, extra=[KillAt(*moment)]))
+        code = in_child(partial(fit, folder, **settings, extra=[*averaging(), KillAt(*moment)]))
         assert code == -signal.SIGKILL, moment
-        fit(folder, **settings)
+        fit(folder, **settings, extra=averaging())
         assert everything(folder) == expected, moment
 
 
