@@ -101,6 +101,18 @@ def test_a_sample_is_drawn_alike_in_any_batch(config: LightConfig) -> None:
             assert torch.equal(ours[slot], theirs[0])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_draws_what_a_cpu_draws_and_the_same_bits_each_time() -> None:
+    augmentation = _augmentation(replace(ALWAYS, noise=0.0))
+    raw = _raw(augmentation, [(0, 0), (0, 1)])
+    moved = RawPatchBatch(*([t.cuda() for t in kind] for kind in raw[:4]), raw.key, raw.case)
+    first, again, plain = augmentation(moved), augmentation(moved), augmentation(raw)
+    assert all(torch.equal(one, two) for one, two in zip(first[:4], again[:4], strict=True))
+    torch.testing.assert_close(first.image.cpu(), plain.image, atol=1e-3, rtol=0)
+    assert (first.label.cpu() == plain.label).float().mean() > 0.999  # ties of the nearest voxel may fall apart
+
+
 def test_nothing_depends_on_or_moves_the_global_random_state() -> None:
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 - the global state is what this is about
