@@ -169,7 +169,10 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
         cparams={"codec": blosc2.Codec.ZSTD, "clevel": 1, "nthreads": 1},
     )
     # Not through blosc2's own file, whose writing tells nothing of a full disk.
-    path.write_bytes(packed.to_cframe())
+    with path.open("wb") as file:
+        file.write(packed.to_cframe())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_case(

@@ -29,6 +29,10 @@ GZIP_RATIO = 1032
 """More than this deflate can't expand."""
 
 
+class UnreadableError(CaseError):
+    """The system did not give the file: no permission, a broken disk or network. Another time it may."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """Where a volume's voxels lie.
@@ -122,6 +126,7 @@ def _nifti(path: Path) -> Any:
     try:
         image = nib.load(path)
     except Exception as error:  # nibabel raises whatever the bytes provoke
+        _refuse_unreadable(path, error)
         raise CaseError(f"{path} is not a NIfTI file or its header is damaged ({_short(error)})") from error
     if not isinstance(image, nib.Nifti1Pair):
         raise CaseError(f"{path} is {type(image).__name__}, and a NIfTI file or a DICOM folder is wanted")
@@ -181,10 +186,12 @@ def _nifti_voxels(path: Path, image: Any) -> NDArray[Any]:
     try:
         if path.name.endswith(".gz"):
             image = type(image).from_bytes(_unpacked(path, image))
-        return np.array(image.dataobj)
+        voxels = np.asanyarray(image.dataobj)
+        return np.array(voxels) if isinstance(voxels, np.memmap) else voxels
     except CaseError:
         raise
     except (OSError, EOFError, ValueError, zlib.error, OverflowError) as error:
+        _refuse_unreadable(path, error)
         raise CaseError(f"{path} is damaged or cut off ({_short(error)})") from error
 
 
@@ -203,6 +210,12 @@ def _unpacked(path: Path, image: Any) -> bytes:
             if rest > expected + 2**20:
                 raise CaseError(f"{path} unpacks to far more than the {expected:,} bytes its header promises")
     return content
+
+
+def _refuse_unreadable(path: Path, error: BaseException) -> None:
+    """Tell what the system refused, which carries its number, from what the bytes are to blame for."""
+    if isinstance(error, OSError) and error.errno:
+        raise UnreadableError(f"{path} can't be read ({error.strerror})") from error
 
 
 def _numbers(values: NDArray[np.float64]) -> str:

@@ -1,0 +1,258 @@
+"""A site into the store: its cases side by side, each whole or absent, a broken one named and the rest done.
+
+The store's folders::
+
+    <store>/<site>-<hash of the site's settings>/spacings.json            native spacings, by quick key
+    <store>/<site>-<…>/<hash of the preparation's settings>/preparation.json  what was found
+    <store>/<site>-<…>/<…>/<case>/                                          see datamodules.store
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from datamodules.atomic import write_json
+from datamodules.errors import CaseError, UsageError
+from datamodules.layouts import LAYOUTS, Case, SiteConfig
+from datamodules.pool import Killed, run_all
+from datamodules.prepare_case import Outcome, Task, is_current, prepare_case, quick_key, writing
+from datamodules.store import Spacing, StoredCase
+
+if TYPE_CHECKING:
+    from datamodules.config import StructureConfig
+
+VERSION = 1
+"""Counts changes of this software that alter what is stored."""
+REPORT = "preparation.json"
+KILLED = "the process that prepared it was killed (out of memory?)"
+ABANDONED = 24 * 3600
+"""Seconds after which what a killed process left unfinished is cleared away."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A site in the store.
+
+    Attributes:
+        site: its name.
+        kept: the cases that can be used, by id.
+        excluded: why each other case can't.
+        reused: how many were already there.
+        spacing: mm along D, H, W of the stored grid.
+        folder: the site's folder in the store, with the report.
+    """
+
+    site: str
+    kept: list[StoredCase]
+    excluded: dict[str, str]
+    reused: int
+    spacing: Spacing
+    folder: Path
+
+
+def prepare_site(
+    site: SiteConfig,
+    spacing: Spacing | None,
+    structure: StructureConfig,
+    store: Path,
+    processes: int = 1,
+    labelled: bool = True,
+    progress: bool = True,
+) -> Preparation:
+    """Bring every case of a site into the store that is not there yet.
+
+    Args:
+        site: its name, layout and root.
+        spacing: mm along D, H, W; None takes the median of the site's own cases, which is for the source alone.
+        structure: how the spatial structure is computed.
+        store: the store's folder.
+        processes: how many cases at once.
+        labelled: exclude cases without a label; else labels are not read.
+        progress: show a bar.
+
+    Raises:
+        UsageError: the site has no cases or keeps none, or the store can't be written to.
+    """
+    return prepare_cases(site, LAYOUTS.build(site), spacing, structure, store, processes, labelled, progress)
+
+
+def prepare_cases(
+    site: SiteConfig,
+    cases: Sequence[Case],
+    spacing: Spacing | None,
+    structure: StructureConfig,
+    store: Path,
+    processes: int = 1,
+    labelled: bool = True,
+    progress: bool = True,
+) -> Preparation:
+    """As :func:`prepare_site`, for cases that are given rather than listed by the site's layout."""
+    store = store.expanduser()
+    home = store / f"{_safe(site.name)}-{_site_hash(site)}"
+    with writing(store):
+        home.mkdir(parents=True, exist_ok=True)
+    if spacing is None:
+        spacing = median_spacing(site, cases, home, processes, labelled)
+    spacing = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
+    folder = home / _hash({"version": VERSION, "spacing": spacing, "labelled": labelled, **asdict(structure)})
+    _clear_abandoned(folder)
+    tasks = [Task(case, site, spacing, structure.axis, labelled, folder / case.case) for case in cases]
+    outcomes = _prepare_all(site.name, tasks, _refusals(folder), processes, progress)
+    kept = [StoredCase(task.folder) for task in tasks if outcomes[task.case.case].reason is None]
+    excluded = {case: outcome.reason for case, outcome in sorted(outcomes.items()) if outcome.reason is not None}
+    reused = sum(outcome.reused for outcome in outcomes.values())
+    with writing(store):
+        write_json(folder / REPORT, _report(site, spacing, kept, outcomes))
+    if not kept:
+        first = "; ".join(f"{case}: {reason}" for case, reason in list(excluded.items())[:3])
+        raise UsageError(f"site {site.name!r}: none of its {len(cases)} cases can be used: {first}")
+    return Preparation(site.name, kept, excluded, reused, spacing, folder)
+
+
+def median_spacing(
+    site: SiteConfig, cases: Sequence[Case], home: Path, processes: int = 1, labelled: bool = True
+) -> Spacing:
+    """Median native spacing in mm along left-right, posterior-anterior, inferior-superior, rounded to 1/1000.
+
+    Over the cases whose headers can be read and whose label is there; read from headers, once for each file.
+
+    Raises:
+        UsageError: no case has a readable header.
+    """
+    path = home / "spacings.json"
+    known = _read_json(path)
+    work = [(site, case, labelled, known.get(case.case)) for case in cases]
+    found = {item[1].case: result for item, result in run_all(_native_spacing, work, processes)}
+    read = {case: entry for case, entry in sorted(found.items()) if isinstance(entry, dict)}
+    if read != known:
+        with writing(home):
+            write_json(path, read)
+    spacings = [entry["spacing"] for entry in read.values() if "spacing" in entry]
+    if not spacings:
+        first = "; ".join(f"{case}: {entry['reason']}" for case, entry in list(read.items())[:3])
+        raise UsageError(f"site {site.name!r}: none of its {len(cases)} cases can be used: {first}")
+    median = np.median(np.array(spacings), axis=0).round(3)
+    return float(median[0]), float(median[1]), float(median[2])
+
+
+def _native_spacing(item: tuple[SiteConfig, Case, bool, dict[str, Any] | None]) -> dict[str, Any]:
+    from datamodules.volume_files import read_grid
+
+    site, case, labelled, known = item
+    try:
+        site.materialise(case)
+        key = quick_key(case, labelled)
+        if known is not None and known.get("key") == key:
+            return known
+        if labelled and (case.label is None or not case.label.exists()):
+            return {"reason": "it has no label" if case.label is None else f"{case.label} does not exist"}
+        return {"key": key, "spacing": list(read_grid(case.image).canonical_spacing())}
+    except CaseError as error:
+        return {"reason": str(error)}
+
+
+def _prepare_all(
+    site: str, tasks: list[Task], refused: dict[str, Outcome], processes: int, progress: bool
+) -> dict[str, Outcome]:
+    """The outcome of each case, by id."""
+    outcomes: dict[str, Outcome] = {}
+    todo: list[Task] = []
+    for task in tasks:
+        old = refused.get(task.case.case)
+        if is_current(task):
+            outcomes[task.case.case] = Outcome(None, reused=True)
+        elif old is not None and old.key == quick_key(task.case, task.labelled):
+            outcomes[task.case.case] = old
+        else:
+            todo.append(task)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not (progress and todo)) as bar:
+        shown = bar.add_task(f"preparing {site}", total=len(todo))
+        for task, result in run_all(prepare_case, todo, processes):
+            outcomes[task.case.case] = Outcome(KILLED) if isinstance(result, Killed) else result
+            bar.advance(shown)
+    return outcomes
+
+
+def _report(
+    site: SiteConfig, spacing: Spacing, kept: list[StoredCase], outcomes: dict[str, Outcome]
+) -> dict[str, Any]:
+    records = [case.record for case in kept]
+    return {
+        "site": site.name,
+        "layout": site.layout,
+        "root": site.root,
+        "spacing": list(spacing),
+        "kept": {
+            record.case: {
+                "patient": record.patient,
+                "shape": list(record.shape),
+                "native_shape": list(record.native_shape),
+                "native_spacing": np.linalg.norm(np.array(record.native_affine)[:3, :3], axis=0).round(4).tolist(),
+                "pancreas_volume_ml": record.pancreas_volume_ml,
+                "warnings": record.warnings,
+            }
+            for record in records
+        },
+        "excluded": {
+            case: {"reason": outcome.reason, "key": outcome.key if outcome.lasting else ""}
+            for case, outcome in sorted(outcomes.items())
+            if outcome.reason is not None
+        },
+    }
+
+
+def _refusals(folder: Path) -> dict[str, Outcome]:
+    """The cases that were refused for what is in their files."""
+    entries = _read_json(folder / REPORT).get("excluded", {})
+    return {
+        case: Outcome(entry["reason"], lasting=True, key=entry["key"])
+        for case, entry in entries.items()
+        if entry["key"]
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _clear_abandoned(folder: Path) -> None:
+    for part in folder.glob(".*.part"):
+        if time.time() - part.stat().st_mtime > ABANDONED:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _site_hash(site: SiteConfig) -> str:
+    settings = asdict(site)
+    if site.root:
+        settings["root"] = str(Path(site.root).expanduser().absolute())
+    return _hash(settings)
+
+
+def _hash(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _safe(name: str) -> str:
+    """A name as part of a folder's name."""
+    return re.sub(r"[^\w.-]", "_", name).lstrip(".")[:80] or "site"
