@@ -1,0 +1,61 @@
+"""From a whole volume to a probability map: windows that slide, blended by a Gaussian.
+
+D H W the voxels of a volume on the training grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from monai.inferers import sliding_window_inference
+from torch import Tensor
+
+WINDOWS = 2
+"""Windows in one pass: a batch of one falls to a slow convolution on CPUs."""
+SPATIAL = (2, 3, 4)
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How a volume is predicted.
+
+    Attributes:
+        overlap: of neighbouring windows, as a share of the window, in [0, 1).
+        flips: average over the eight mirrored inputs.
+    """
+
+    overlap: float = 0.5
+    flips: bool = False
+
+
+def predict_probability(
+    network: Callable[[Tensor], Tensor], image: Tensor, window: Sequence[int], settings: InferenceSettings
+) -> Tensor:
+    """Probability of pancreas at every voxel.
+
+    Args:
+        network: N×1×d×h×w windows to logits of the same shape.
+        image: 1×1×D×H×W in [0, 1]; along an axis shorter than the window it is padded with 0.
+        window: d, h, w, the size of a training patch.
+        settings: overlap and flips.
+
+    Returns:
+        Float32 1×1×D×H×W in [0, 1], on the image's device.
+    """
+
+    def probability(windows: Tensor) -> Tensor:
+        return network(windows).float().sigmoid()
+
+    flips = [axes for n in range(4) for axes in combinations(SPATIAL, n)] if settings.flips else [()]
+    total = torch.zeros_like(image, dtype=torch.float32)
+    with torch.inference_mode():
+        for axes in flips:
+            mirrored = image.flip(axes)
+            found = sliding_window_inference(
+                mirrored, tuple(window), WINDOWS, probability, overlap=settings.overlap, mode="gaussian"
+            )
+            total += found.flip(axes)
+    return total / len(flips)

@@ -1,0 +1,50 @@
+"""L_seg: soft Dice and binary cross-entropy, per sample, then their mean over the batch.
+
+B sample, D H W voxels.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from lightning_modules.precision import at_least_float32, no_autocast
+
+SMOOTH = 1e-5
+
+
+def segmentation_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """Soft Dice loss (Milletari et al., 2016; not squared, smooth 1e-5) plus binary cross-entropy, equal weights.
+
+    Args:
+        logits: B×1×D×H×W.
+        label: B×1×D×H×W, 0 or 1.
+
+    Returns:
+        Scalar in at least float32.
+    """
+    with no_autocast(logits):
+        logits = at_least_float32(logits).flatten(1)
+        label = label.to(logits.dtype).flatten(1)
+        probability = logits.sigmoid()
+        overlap = (probability * label).sum(1)
+        dice = (2 * overlap + SMOOTH) / (probability.sum(1) + label.sum(1) + SMOOTH)
+        entropy = F.binary_cross_entropy_with_logits(logits, label, reduction="none").mean(1)
+        loss: Tensor = (1 - dice + entropy).mean()
+        return loss
+
+
+def deep_segmentation_loss(logits: Tensor, deep: list[Tensor], label: Tensor) -> Tensor:
+    """The same at strides 1, 2, 4, … with weights 1, ½, ¼, … that sum to 1 (as nnU-Net weighs them).
+
+    Args:
+        logits: B×1×D×H×W.
+        deep: logits at strides 2, 4, …; without any this is :func:`segmentation_loss`.
+        label: B×1×D×H×W; a coarse cell is pancreas if at least half of its voxels are.
+    """
+    total = segmentation_loss(logits, label)
+    for level, coarse in enumerate(deep, start=1):
+        cells = (F.avg_pool3d(label, 2**level) >= 0.5).to(label.dtype)
+        total = total + segmentation_loss(coarse, cells) / 2**level
+    weights: float = sum(0.5**level for level in range(len(deep) + 1))
+    return total / weights
