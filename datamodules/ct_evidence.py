@@ -89,7 +89,7 @@ def not_a_ct(voxels: NDArray[Any]) -> str | None:
     if not against:
         return None
     hint = "if it is a CT that was cropped or clipped, set 'check_ct: false'"
-    if voxels.min() >= 0 and not examine(np.asarray(voxels, dtype=np.float32) - INTERCEPT).against():
+    if voxels.min() > -INTERCEPT / 2 and not examine(np.asarray(voxels, dtype=np.float32) - INTERCEPT).against():
         hint = f"it would be one with {INTERCEPT:.0f} subtracted: its rescale intercept was lost"
     return f"not a CT in HU: {', '.join(against)}; {hint}"
 

@@ -1,4 +1,4 @@
-"""One DICOM series in a folder: TorchIO reads it by SimpleITK (GDCM), after the slices have been looked at.
+"""One DICOM series in a folder: read by SimpleITK (GDCM) and TorchIO after its slices have been looked at.
 
 ITK takes the spacing of slices from the first two and says nothing else; a missing slice or a tilted gantry would
 give a volume whose anatomy is bent, so positions are checked here.
@@ -27,17 +27,20 @@ def read_series(folder: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     Raises:
         CaseError: no series or several in the folder, not a CT, slices missing, doubled or shifted, damaged files.
     """
-    import torchio as tio
+    import SimpleITK
+    from torchio.data.io import sitk_to_nib
 
-    _check_slices(folder, _files(folder))
+    files = _files(folder)
+    _check_slices(folder, files)
+    # TorchIO's own reader would look for the files once more, and take the first of several series.
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(files)
     try:
-        image = tio.ScalarImage(folder)
-        image.load()
-    except Exception as error:  # SimpleITK raises RuntimeError, TorchIO what it likes
-        raise CaseError(
-            f"{folder}: its DICOM series can't be read ({str(error).splitlines()[-1][:150]})"
-        ) from error
-    return image.data[0].numpy(), np.asarray(image.affine, dtype=np.float64)
+        voxels, affine = sitk_to_nib(reader.Execute())
+    except RuntimeError as error:
+        said = str(error).strip().splitlines()[-1][:150]
+        raise CaseError(f"{folder}: a slice of its DICOM series is damaged or cut off ({said})") from error
+    return voxels[0], np.asarray(affine, dtype=np.float64)
 
 
 def read_series_grid(folder: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
