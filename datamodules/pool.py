@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,7 +53,8 @@ def _pooled(work: Callable[[T], R], items: dict[int, T], processes: int) -> Iter
     context.set_forkserver_preload(PRELOADED)
     executor = ProcessPoolExecutor(min(processes, len(items)), mp_context=context, initializer=_single_threaded)
     try:
-        futures: dict[Future[R], int] = {executor.submit(work, item): place for place, item in items.items()}
+        with _main_hidden():  # it is at submission that processes are started
+            futures: dict[Future[R], int] = {executor.submit(work, item): place for place, item in items.items()}
         while futures:
             done, _ = wait(futures, return_when=FIRST_COMPLETED)
             for future in done:
@@ -59,6 +62,23 @@ def _pooled(work: Callable[[T], R], items: dict[int, T], processes: int) -> Iter
                 yield place, future.result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep new processes from running the user's script again, which need not be guarded by ``__main__``.
+
+    ``multiprocessing`` imports it so that functions of it can be unpickled; ours are all in modules.
+    """
+    main = sys.modules["__main__"]
+    hidden: dict[str, Any] = {
+        name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__
+    }
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(hidden)
 
 
 def _single_threaded() -> None:

@@ -100,6 +100,8 @@ def prepare_cases(
 ) -> Preparation:
     """As :func:`prepare_site`, for cases that are given rather than listed by the site's layout."""
     store = store.expanduser()
+    if type(site).__module__ == "__main__":
+        processes = 1  # a layout of the user's own script is not known to other processes
     home = store / f"{_safe(site.name)}-{_site_hash(site)}"
     with writing(store):
         home.mkdir(parents=True, exist_ok=True)
