@@ -13,7 +13,7 @@ from datamodules.atomic import atomic_file
 from datamodules.errors import CaseError
 from datamodules.reading import read_label
 from datamodules.store import CaseRecord
-from datamodules.volume_files import Grid
+from datamodules.volume_files import Grid, without_dust
 
 SLAB_VOXELS = 2**24
 """Native voxels that are resampled at once."""
@@ -40,7 +40,7 @@ def to_native(probability: NDArray[np.float32], record: CaseRecord) -> NDArray[n
         raise ValueError(f"a map of shape {probability.shape} is not on the stored grid {record.shape}")
     # In stored voxels, so that ITK needs no orthonormal directions: identity here, an affine transform there.
     moving = SimpleITK.GetImageFromArray(np.ascontiguousarray(probability.T, dtype=np.float32))
-    to_stored = np.linalg.inv(np.array(record.affine)) @ np.array(record.native_affine)
+    to_stored = without_dust(np.linalg.inv(np.array(record.affine)) @ np.array(record.native_affine))
     transform = SimpleITK.AffineTransform(3)
     transform.SetMatrix(to_stored[:3, :3].ravel().tolist())
     width, height, depth = record.native_shape

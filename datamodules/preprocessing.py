@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from datamodules.errors import CaseError
 from datamodules.store import HU_RANGE, Shape, Spacing
+from datamodules.volume_files import without_dust
 
 if TYPE_CHECKING:
     import torchio as tio
@@ -66,7 +67,7 @@ def preprocess(image: tio.ScalarImage, label: tio.LabelMap | None, spacing: Spac
     image = tio.ToCanonical()(image)
     hu = image.data[0].numpy().astype(np.float32).clip(*HU_RANGE)
     mask = None if label is None else tio.ToCanonical()(label).data[0].numpy()
-    affine = np.asarray(image.affine, dtype=np.float64)
+    affine = without_dust(np.asarray(image.affine, dtype=np.float64))
     shape, grid = target_grid(body_box(hu, mask, affine), affine, spacing)
     resample = tio.Resample((shape, grid))
     smooth = tio.ScalarImage(tensor=torch.from_numpy(antialias(hu, affine, spacing))[None], affine=affine)

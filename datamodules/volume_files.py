@@ -96,6 +96,11 @@ def read_volume(path: Path) -> tuple[NDArray[Any], Grid]:
         return _nifti_voxels(path, header).reshape(grid.shape), grid
 
 
+def without_dust(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """An affine whose entries under 1e-12 mm are 0: of denormal numbers ITK makes an empty volume."""
+    return np.where(np.abs(affine) < 1e-12, 0.0, affine)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """What ITK and nibabel print about odd headers is said by our own sentences or not at all."""
@@ -179,7 +184,7 @@ def _checked_grid(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64
             f"{path}: its axes meet at {degrees:.1f}° and not at a right angle (a tilted gantry?): "
             f"resample it onto a rectangular grid first"
         )
-    return Grid((shape[0], shape[1], shape[2]), affine)
+    return Grid((shape[0], shape[1], shape[2]), without_dust(affine))
 
 
 def _nifti_voxels(path: Path, image: Any) -> NDArray[Any]:

@@ -170,3 +170,13 @@ def test_the_same_case_is_stored_alike_every_time() -> None:
     )
     np.testing.assert_array_equal(first.image, second.image)
     np.testing.assert_array_equal(first.label, second.label)
+
+
+def test_denormal_numbers_in_a_header_do_not_empty_the_volume() -> None:
+    hu, label = abdomen()
+    dusty = affine()
+    dusty[0, 1], dusty[1, 0] = 4e-310, -4e-310
+    grid = preprocess(_image(hu, dusty), _label(label == 7, dusty), (5.0, 5.0, 5.0))
+    clean = preprocess(_image(hu, affine()), _label(label == 7, affine()), (5.0, 5.0, 5.0))
+    np.testing.assert_array_equal(grid.image, clean.image)
+    np.testing.assert_array_equal(grid.label, clean.label)
