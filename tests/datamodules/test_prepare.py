@@ -220,7 +220,7 @@ def test_every_broken_case_is_named_with_its_reason_and_the_rest_goes_on(tmp_pat
     for case, words in reasons.items():
         assert words in found.excluded[case]
         assert "\n" not in found.excluded[case]
-    report = json.loads((found.folder / "preparation.json").read_text())
+    report = json.loads((found.folder / "preparation.json").read_text("utf-8"))
     assert {case: entry["reason"] for case, entry in report["excluded"].items()} == found.excluded
     assert list(report["kept"]) == ["c0", "c10"]
     assert sorted(path.name for path in found.folder.iterdir()) == ["c0", "c10", "preparation.json"]

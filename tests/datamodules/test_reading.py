@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import locale
 import os
 import shutil
 from collections.abc import Callable
@@ -318,6 +319,7 @@ def test_the_check_can_be_switched_off(tmp_path: Path) -> None:
 def _series(folder: Path, positions: list[tuple[float, float]], uid: str = "1.2.3", modality: str = "CT") -> Path:
     """Slices of 16×12 pixels at (y, z) in mm; slice k is 500 + 2k HU, stored with slope 2 and intercept −1024."""
     folder.mkdir(parents=True, exist_ok=True)
+    before = locale.setlocale(locale.LC_CTYPE)
     writer = SimpleITK.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for number, (y, z) in enumerate(positions):
@@ -331,6 +333,7 @@ def _series(folder: Path, positions: list[tuple[float, float]], uid: str = "1.2.
             image.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{uid}_{number:03}.dcm"))
         writer.Execute(image)
+    locale.setlocale(locale.LC_CTYPE, before)  # GDCM's writer leaves the process in "C"
     return folder
 
 
