@@ -84,9 +84,7 @@ def chosen(folder: Path, name: str) -> Path:
         raise UsageError(f"{folder.parent}: no {name}.ckpt yet; train the run first with `pansite fit`.")
     found = latest(folder, name)
     if found is None:
-        raise UsageError(
-            f"{path}: can't be loaded, and there is no earlier one; train the run again with --fresh."
-        )
+        raise UsageError(f"{path}: can't be loaded, and there is no earlier one; train the run again with --fresh.")
     return found
 
 

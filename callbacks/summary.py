@@ -51,9 +51,7 @@ def collect(evaluation: Evaluation) -> dict[str, Any]:
         "location_prior": dict(evaluation.location_prior),
     }
     _write_table(evaluation, rows)
-    write_json(
-        evaluation.folder / "excluded.json", {site: dict(cases) for site, cases in evaluation.excluded.items()}
-    )
+    write_json(evaluation.folder / "excluded.json", {site: dict(cases) for site, cases in evaluation.excluded.items()})
     write_json(evaluation.folder / "summary.json", summary)
     return summary
 

@@ -64,9 +64,7 @@ class Protocol:
         return affine
 
 
-def plan_scan(
-    patient: Patient, organ: tuple[float, float], field_of_view: float, slice_thickness: float
-) -> Protocol:
+def plan_scan(patient: Patient, organ: tuple[float, float], field_of_view: float, slice_thickness: float) -> Protocol:
     """The geometry of a scan.
 
     Args:
@@ -122,9 +120,7 @@ def reconstruct(hu: Array, protocol: Protocol, noise: float, generator: np.rando
     soft = _blur(hu)
     image = soft + noise * 1.5 * (hu - soft)
     grain = generator.standard_normal(hu.shape)
-    image += (
-        _kernel_noise(grain, noise) * ((QUIET + (LOUD - QUIET) * noise) * _centre_weight(protocol))[:, :, None]
-    )
+    image += _kernel_noise(grain, noise) * ((QUIET + (LOUD - QUIET) * noise) * _centre_weight(protocol))[:, :, None]
     return np.clip(np.rint(image), AIR_HU, TOP_HU).astype(np.int16)
 
 

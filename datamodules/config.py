@@ -17,11 +17,14 @@ class SplitConfig:
     Attributes:
         folds: number of folds; fold ``fold`` tests, the next one validates, the others train.
         fold: the fold that tests, from 0.
+        seed: which patients come together in a fold; apart from the experiment's seed, so that runs of several seeds
+            are tested on the same cases.
         file: a JSON file with lists ``train``, ``validation`` and ``test`` of case ids, instead of folds.
     """
 
     folds: int = 5
     fold: int = 0
+    seed: int = 0
     file: str | None = field(default=None, metadata={"path": True})
 
 

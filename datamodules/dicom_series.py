@@ -71,8 +71,7 @@ def _files(folder: Path) -> list[str]:
     if len(series) > 1:
         described = "; ".join(_described(reader, folder, name) for name in series)
         raise CaseError(
-            f"{folder} holds {len(series)} DICOM series, and one is wanted: {described}: "
-            f"give the folder of one of them"
+            f"{folder} holds {len(series)} DICOM series, and one is wanted: {described}: give the folder of one of them"
         )
     return list(reader.GetGDCMSeriesFileNames(str(folder), series[0]))
 
@@ -125,7 +124,5 @@ def _check_slices(folder: Path, files: list[str]) -> tuple[NDArray[np.float64], 
         )
     shift = positions - positions[0] - along[:, None] * normal
     if np.abs(shift).max() > MAX_TILT * abs(step) * len(files):
-        raise CaseError(
-            f"{folder}: its slices are shifted against each other (a tilted gantry): straighten it first"
-        )
+        raise CaseError(f"{folder}: its slices are shifted against each other (a tilted gantry): straighten it first")
     return normal * step, first

@@ -38,6 +38,7 @@ class HeldOutDataModule(pl.LightningDataModule):
         roles: what each site is, by name, in the order of the table.
         excluded: of each site, the cases that can't be used and why; set by :meth:`setup`, as is the following.
         cases: the cases of all sites that are not done, in order.
+        training_cases: the source's cases that the run was trained on, for what is told of the source alone.
 
     Raises:
         UsageError: a held-out site has the source's name.
@@ -45,6 +46,7 @@ class HeldOutDataModule(pl.LightningDataModule):
 
     excluded: dict[str, dict[str, str]]
     cases: list[StoredCase]
+    training_cases: list[StoredCase]
 
     def __init__(
         self,
@@ -80,6 +82,9 @@ class HeldOutDataModule(pl.LightningDataModule):
             preparation = self._prepare(site, processes=1, progress=False)
             self.excluded[site] = dict(preparation.excluded)
             cases += self._wanted(site, preparation)
+            if self.roles[site] == "source_test":
+                trained = set(self.split.train)
+                self.training_cases = [case for case in preparation.kept if case.record.case in trained]
         self.cases = [case for case in cases if (case.record.site, case.record.case) not in self.done]
 
     def test_dataloader(self) -> DataLoader[VolumeBatch]:
@@ -89,9 +94,7 @@ class HeldOutDataModule(pl.LightningDataModule):
 
     def site_of(self, name: str) -> SiteConfig:
         """The configuration of a site by its name."""
-        return (
-            self.data.source if self.roles[name] == "source_test" else replace(self.data.held_out[name], name=name)
-        )
+        return self.data.source if self.roles[name] == "source_test" else replace(self.data.held_out[name], name=name)
 
     def _prepare(self, site: str, processes: int, progress: bool) -> Preparation:
         store = Path(self.data.store).expanduser()

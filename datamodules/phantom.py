@@ -92,9 +92,7 @@ def draw_factors(settings: SiteSettings, index: int) -> dict[str, float]:
     values = {}
     for factor in FACTORS:
         low, high = settings.factors[factor]
-        values[factor] = low + (high - low) * float(
-            numpy_generator(settings.seed, index, "factor", factor).random()
-        )
+        values[factor] = low + (high - low) * float(numpy_generator(settings.seed, index, "factor", factor).random())
     return values
 
 

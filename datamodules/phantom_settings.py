@@ -61,9 +61,7 @@ class SiteSettings:
             if factor not in FACTORS:
                 raise UsageError(f"phantom site {self.name!r}: no factor {factor!r}{_meant(factor, FACTORS)}")
             if not 0.0 <= value <= 1.0:
-                raise UsageError(
-                    f"phantom site {self.name!r}: the factor {factor!r} is {value}, and 0 to 1 is wanted"
-                )
+                raise UsageError(f"phantom site {self.name!r}: the factor {factor!r} is {value}, and 0 to 1 is wanted")
         return replace(
             self,
             cases=self.cases if cases is None else cases,

@@ -193,9 +193,7 @@ def _prepare_all(
     return outcomes
 
 
-def _report(
-    site: SiteConfig, spacing: Spacing, kept: list[StoredCase], outcomes: dict[str, Outcome]
-) -> dict[str, Any]:
+def _report(site: SiteConfig, spacing: Spacing, kept: list[StoredCase], outcomes: dict[str, Outcome]) -> dict[str, Any]:
     records = [case.record for case in kept]
     return {
         "site": site.name,

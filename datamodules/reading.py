@@ -59,9 +59,7 @@ def read_case(case: Case, site: SiteConfig, labelled: bool = True) -> RawCase:
     _check_hu(case.image, voxels)
     if site.check_ct and (reason := not_a_ct(voxels)):
         raise CaseError(f"{case.image}: {reason}")
-    image = tio.ScalarImage(
-        tensor=torch.from_numpy(voxels.astype(np.float32, order="C"))[None], affine=grid.affine
-    )
+    image = tio.ScalarImage(tensor=torch.from_numpy(voxels.astype(np.float32, order="C"))[None], affine=grid.affine)
     if not labelled:
         return RawCase(image, None, [])
     if case.label is None:

@@ -87,9 +87,7 @@ def _permutation(seed: int, epoch: int, cases: int) -> NDArray[np.int64]:
     return numpy_generator(seed, epoch, "permutation").permutation(cases)
 
 
-def patch_centre(
-    place: Place, seed: int, shape: tuple[int, int, int], foreground: NDArray[np.int32] | None
-) -> Voxel:
+def patch_centre(place: Place, seed: int, shape: tuple[int, int, int], foreground: NDArray[np.int32] | None) -> Voxel:
     """The voxel (d, h, w) in the middle of the patch of a sample.
 
     A voxel of the pancreas comes from a third (head, body, tail) that is drawn first, so that the small tail is

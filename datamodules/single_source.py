@@ -86,7 +86,7 @@ class SingleSourceDataModule(pl.LightningDataModule):
         preparation = self._prepare(processes=1, progress=False)
         stored = {case.record.case: case for case in preparation.kept}
         patients = [(case.record.case, case.record.patient) for case in preparation.kept]
-        self.split = split_cases(patients, self.data.split, self.seed)
+        self.split = split_cases(patients, self.data.split)
         self.cases = [stored[case] for case in self.split.train]
         self._validation = [stored[case] for case in self.split.validation]
         self.spacing = preparation.spacing
@@ -140,9 +140,7 @@ class SingleSourceDataModule(pl.LightningDataModule):
     def _prepare(self, processes: int, progress: bool) -> Preparation:
         data = self.data
         store = Path(data.store).expanduser()
-        return prepare_site(
-            data.source, data.spacing, data.structure, store, processes=processes, progress=progress
-        )
+        return prepare_site(data.source, data.spacing, data.structure, store, processes=processes, progress=progress)
 
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

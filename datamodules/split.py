@@ -36,13 +36,12 @@ class Split:
         return cls(**{part: list(values[part]) for part in PARTS})
 
 
-def split_cases(cases: Sequence[tuple[str, str]], config: SplitConfig, seed: int) -> Split:
+def split_cases(cases: Sequence[tuple[str, str]], config: SplitConfig) -> Split:
     """Split the source's cases so that a patient's cases stay together.
 
     Args:
         cases: (case, patient) in any order.
         config: folds, or the user's own file.
-        seed: which patients come together in a fold.
 
     Raises:
         UsageError: too few patients, no such fold, or a split file that can't be followed.
@@ -57,7 +56,7 @@ def split_cases(cases: Sequence[tuple[str, str]], config: SplitConfig, seed: int
         raise UsageError(f"data.split.fold is {config.fold}, and there are folds 0 to {config.folds - 1}")
     # Ordered by a hash, so that neither the order nor the names of patients tell where they go.
     patients = sorted(
-        {patient for _, patient in cases}, key=lambda patient: (key_seed(seed, "split", patient), patient)
+        {patient for _, patient in cases}, key=lambda patient: (key_seed(config.seed, "split", patient), patient)
     )
     if len(patients) < config.folds:
         raise UsageError(
@@ -86,8 +85,7 @@ def _from_file(path: Path, patients: dict[str, str]) -> Split:
     unknown = [case for part in parts.values() for case in part if case not in patients]
     if unknown:
         raise UsageError(
-            f"data.split.file {path} names cases that the source does not have or that were excluded: "
-            f"{_named(unknown)}"
+            f"data.split.file {path} names cases that the source does not have or that were excluded: {_named(unknown)}"
         )
     for part, cases in parts.items():
         for case in cases:

@@ -168,9 +168,7 @@ def _graph(nodes: NDArray[np.int64], edges: NDArray[np.float64]) -> sparse.csr_a
         columns.append(other[here])
         weights.append(np.full(len(here), np.linalg.norm(offset * edges)))
     size = (len(nodes), len(nodes))
-    graph = sparse.coo_array(
-        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=size
-    )
+    graph = sparse.coo_array((np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=size)
     count, piece = csgraph.connected_components(graph, directed=False)
     if count == 1:
         return graph.tocsr()

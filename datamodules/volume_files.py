@@ -202,9 +202,7 @@ def _nifti_voxels(path: Path, image: Any) -> NDArray[Any]:
 
 def _unpacked(path: Path, image: Any) -> bytes:
     """The bytes of a .nii.gz, read to their end: only there gzip's checksum tells a damaged file."""
-    expected = (
-        int(image.dataobj.offset) + int(np.prod(image.shape, dtype=object)) * image.get_data_dtype().itemsize
-    )
+    expected = int(image.dataobj.offset) + int(np.prod(image.shape, dtype=object)) * image.get_data_dtype().itemsize
     if expected > GZIP_RATIO * path.stat().st_size:
         raise CaseError(f"{path} is cut off: its header promises {expected:,} bytes, which it can't hold")
     with gzip.open(path) as file:

@@ -14,9 +14,7 @@ from typing import Any
 from datamodules.errors import ConfigurationErrors, UsageError
 from experiments.command_line import Parser, sort_words, with_evaluation_keys
 
-_OVERRIDES = (
-    "Overrides of the experiment: key=value, --key=value, --key value or ++key=value, as in data.batch_size=4."
-)
+_OVERRIDES = "Overrides of the experiment: key=value, --key=value, --key value or ++key=value, as in data.batch_size=4."
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -85,17 +83,13 @@ def _parser() -> Parser:
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="a NIfTI file or a folder with a DICOM series")
     predict.add_argument("--output", metavar="DIR", required=True, type=Path, help="where the masks go")
     _experiment(_command(commands, "prepare", "preprocess an experiment's sites into the store", _prepare))
-    _experiment(
-        _command(commands, "sites", "the layouts known, or the sites of an experiment", _sites), optional=True
-    )
+    _experiment(_command(commands, "sites", "the layouts known, or the sites of an experiment", _sites), optional=True)
     config = commands.add_parser("config", help="look at configurations", allow_abbrev=False)
     parts = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _experiment(_command(parts, "show", "print the resolved YAML", _config_show))
     _experiment(_command(parts, "check", "tell every fault of a configuration", _config_check))
     schema = _command(parts, "schema", "print every key with type and default", _config_schema)
-    schema.add_argument(
-        "keys", metavar="KEY", nargs="*", help="only what lies below these, as in model.contrastive"
-    )
+    schema.add_argument("keys", metavar="KEY", nargs="*", help="only what lies below these, as in model.contrastive")
     return parser
 
 

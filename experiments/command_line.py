@@ -76,9 +76,7 @@ def _refuse_unknown(option: str) -> None:
     sections = [*slots(ROOT.kind), *slots(EvaluationConfig), "_wandb"]
     if key not in sections and "." not in option:
         known = [*_OPTIONS, *(f"--{section}" for section in sections if section != "_wandb")]
-        raise UsageError(
-            f"{option}: is neither an option nor a key of an experiment; {did_you_mean(option, known)}"
-        )
+        raise UsageError(f"{option}: is neither an option nor a key of an experiment; {did_you_mean(option, known)}")
 
 
 class Parser(argparse.ArgumentParser):

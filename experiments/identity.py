@@ -120,3 +120,9 @@ def _value(config: ExperimentConfig, key: str) -> Any:
     if key == "data.source.labels":
         return sorted(set(value))
     return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def altered_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]:
+    """Keys that differ and decide what was trained; where the source's files lie is not among them."""
+    by_content = ("data.source.layout", "data.spacing", "data.split", "model.init")
+    return [key for key in (*sorted(ALTERING), *by_content) if _value(before, key) != _value(after, key)]

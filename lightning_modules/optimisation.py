@@ -43,9 +43,7 @@ def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     return groups
 
 
-def _schedule(
-    config: ScheduleConfig, optimizer: Optimizer, steps: int, shape: Callable[[float], float]
-) -> LambdaLR:
+def _schedule(config: ScheduleConfig, optimizer: Optimizer, steps: int, shape: Callable[[float], float]) -> LambdaLR:
     warmup = config.warmup * steps
 
     def factor(step: int) -> float:

@@ -26,9 +26,7 @@ class StepRecord:
         joined = torch.stack([value.detach().float() for value in values.values()])
         reduced = mean_over_ranks(joined)
         self._count += 1
-        self._sum = {
-            name: self._sum.get(name, 0) + value for name, value in zip(values, reduced.unbind(), strict=True)
-        }
+        self._sum = {name: self._sum.get(name, 0) + value for name, value in zip(values, reduced.unbind(), strict=True)}
         return {name: value / self._count for name, value in self._sum.items()}
 
 

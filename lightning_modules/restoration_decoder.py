@@ -34,9 +34,7 @@ class RestorationDecoder(nn.Module):
             )
             self.norms = nn.ModuleList(nn.InstanceNorm3d(channels, affine=True) for _ in self.strides)
             self.ups = nn.ModuleList(
-                nn.ConvTranspose3d(
-                    channels, channels if stride > min(self.strides) else 1, kernel_size=2, stride=2
-                )
+                nn.ConvTranspose3d(channels, channels if stride > min(self.strides) else 1, kernel_size=2, stride=2)
                 for stride in self.strides
             )
         self.activation = nn.LeakyReLU(SLOPE)

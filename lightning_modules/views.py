@@ -70,9 +70,7 @@ class CorruptedPass:
         UsageError: a setting that leaves nothing to corrupt.
     """
 
-    def __init__(
-        self, config: RestorationConfig, decode: bool, spacing: tuple[float, float, float], seed: int
-    ) -> None:
+    def __init__(self, config: RestorationConfig, decode: bool, spacing: tuple[float, float, float], seed: int) -> None:
         if not 0 < config.region.share <= 1:
             raise UsageError(f"model.restoration.region.share: {config.region.share} is not above 0 and at most 1")
         self.region = config.region

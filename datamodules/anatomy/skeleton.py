@@ -27,9 +27,7 @@ def paint_skeleton(canvas: Canvas, patient: Patient, tissue: dict[str, float]) -
     _paint_spine(canvas, patient, tissue, generator)
 
 
-def _paint_spine(
-    canvas: Canvas, patient: Patient, tissue: dict[str, float], generator: np.random.Generator
-) -> None:
+def _paint_spine(canvas: Canvas, patient: Patient, tissue: dict[str, float], generator: np.random.Generator) -> None:
     """Vertebrae 35 mm apart: body with spongy core and cortical shell, canal, arch and processes."""
     size = patient.size
     window = canvas.grid.window(np.array([-62.0, -95.0, -1e3]), np.array([62.0, 40.0, 1e3]))

@@ -50,8 +50,7 @@ def _paint_liver(canvas: Canvas, patient: Patient, tissue: dict[str, float], pla
     distance = np.full(tuple(len(axis) for axis in axes), 1e2)
     for part in parts:
         inner = tuple(
-            slice(own.start - all_.start, own.stop - all_.start)
-            for own, all_ in zip(part.window, window, strict=True)
+            slice(own.start - all_.start, own.stop - all_.start) for own, all_ in zip(part.window, window, strict=True)
         )
         view = distance[inner]
         # Polynomial smooth minimum: the lobes run into each other without a crease.
@@ -74,9 +73,7 @@ def _paint_liver(canvas: Canvas, patient: Patient, tissue: dict[str, float], pla
 
 def _keep_clear(distance: Array, window: Window, other: Field) -> None:
     """Take another shape away from one, with a soft edge; in place."""
-    whole = tuple(
-        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(window, other.window, strict=True)
-    )
+    whole = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(window, other.window, strict=True))
     mine = tuple(slice(c.start - a.start, c.stop - a.start) for c, a in zip(whole, window, strict=True))
     its = tuple(slice(c.start - b.start, c.stop - b.start) for c, b in zip(whole, other.window, strict=True))
     if any(c.stop <= c.start for c in whole):

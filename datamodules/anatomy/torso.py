@@ -26,9 +26,7 @@ def paint_torso(canvas: Canvas, patient: Patient, tissue: dict[str, float]) -> N
     radius = np.sqrt(across**2 + up**2)
     sine, cosine = up / np.maximum(radius, 1e-6), across / np.maximum(radius, 1e-6)
     power = generator.uniform(2.2, 2.7)
-    form = (np.abs(cosine / patient.half_width) ** power + np.abs(sine / patient.half_depth) ** power) ** (
-        -1 / power
-    )
+    form = (np.abs(cosine / patient.half_width) ** power + np.abs(sine / patient.half_depth) ** power) ** (-1 / power)
     height = grid.z / 100.0
     narrow = 1.0 - generator.uniform(0.01, 0.05) * height - generator.uniform(0.02, 0.05) * height**2
     front, back, side = np.maximum(sine, 0) ** 2, np.maximum(-sine, 0) ** 3, cosine**2

@@ -125,9 +125,7 @@ def _paint_arteries(blood: Blood, patient: Patient, pancreas: Pancreas, generato
     ]
     blood.tube(mesenteric, (3.8, 3.6, 3.0), "aorta")
     celiac = aorta + np.array([0.0, 14.0, 14.0])
-    blood.tube(
-        [aorta + np.array([0.0, -3.0, 10.0]), aorta + np.array([0.0, 6.0, 14.0]), celiac], (3.6, 3.3), "aorta"
-    )
+    blood.tube([aorta + np.array([0.0, -3.0, 10.0]), aorta + np.array([0.0, 6.0, 14.0]), celiac], (3.6, 3.3), "aorta")
     chosen = np.linspace(0.42, 0.92, 7)
     path = [celiac]
     for number, share in enumerate(chosen):

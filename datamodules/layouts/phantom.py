@@ -73,9 +73,7 @@ def cases(site: PhantomSite) -> list[Case]:
     return checked_cases(
         site,
         [
-            Case(
-                case=name, patient=name, image=folder / name / "image.nii.gz", label=folder / name / "label.nii.gz"
-            )
+            Case(case=name, patient=name, image=folder / name / "image.nii.gz", label=folder / name / "label.nii.gz")
             for name in names
         ],
     )

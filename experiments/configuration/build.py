@@ -111,9 +111,7 @@ def _unknown(
     if slot.registry is not None:
         owner = f"the {slot.registry.kind} {slot.choice(node)!r}"
     hint = did_you_mean(name, known)
-    elsewhere = [
-        other.path for other in every_key() if other.path.rpartition(".")[2] == name and other.path != path
-    ]
+    elsewhere = [other.path for other in every_key() if other.path.rpartition(".")[2] == name and other.path != path]
     if elsewhere and not hint.startswith("did"):
         hint = f"did you mean {elsewhere[0]!r}?"
     faults.add(item.where, path, f"{owner} has no key {name!r}; {hint}")

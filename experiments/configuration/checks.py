@@ -55,9 +55,7 @@ def _place(key: str, places: dict[str, str]) -> str:
 def names(config: ExperimentConfig) -> Iterator[Problem]:
     """Names become folders, and every site needs its own."""
     if not _NAME.fullmatch(config.name):
-        yield Problem(
-            ("name",), f"becomes a folder, so use letters, digits, '_', '-' and '.', not {config.name!r}."
-        )
+        yield Problem(("name",), f"becomes a folder, so use letters, digits, '_', '-' and '.', not {config.name!r}.")
     source = config.data.source
     if not _NAME.fullmatch(source.name):
         yield Problem(("data.source.name",), f"use letters, digits, '_', '-' and '.', not {source.name!r}.")
@@ -176,9 +174,7 @@ def corruption(config: ExperimentConfig) -> Iterator[Problem]:
     known = CorruptionConfig().operators
     for name in settings.operators:
         if name not in known:
-            yield Problem(
-                (f"{key}.operators.{name}",), f"there is no operator {name!r}; {did_you_mean(name, known)}"
-            )
+            yield Problem((f"{key}.operators.{name}",), f"there is no operator {name!r}; {did_you_mean(name, known)}")
     if config.model.restoration.weight == 0:
         return
     if not any(settings.operators.values()):

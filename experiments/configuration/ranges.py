@@ -33,9 +33,7 @@ RANGES: dict[str, Range] = {
     "data.batch_size": _COUNT,
     "data.spacing": _POSITIVE,
     "data.workers": _NOT_NEGATIVE,
-    "data.split.folds": Range(
-        "at least 3: one fold tests, one validates, the rest train", lambda value: value >= 3
-    ),
+    "data.split.folds": Range("at least 3: one fold tests, one validates, the rest train", lambda value: value >= 3),
     "data.split.fold": _NOT_NEGATIVE,
     "data.sampling.foreground": Range("between 2/3 and 1", lambda value: 2 / 3 - 1e-3 <= value <= 1),
     "data.source.labels": _COUNT,

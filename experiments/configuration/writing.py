@@ -32,6 +32,4 @@ _Dumper.add_representer(str, _write_text)
 
 def to_yaml(resolved: dict[str, Any]) -> str:
     """``resolved`` as YAML."""
-    return yaml.dump(
-        resolved, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
-    )
+    return yaml.dump(resolved, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)

@@ -72,9 +72,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
                 if name != "step" and value:
                     points.setdefault(name, {})[step] = float(value)
         except (KeyError, ValueError, TypeError) as error:
-            raise UsageError(
-                f"{path}, line {number}: not a row of metrics ({error}); mend or remove it."
-            ) from error
+            raise UsageError(f"{path}, line {number}: not a row of metrics ({error}); mend or remove it.") from error
     ordered = {name: sorted(column.items()) for name, column in points.items()}
     return {
         name: Curve(tuple(step for step, _ in column), tuple(value for _, value in column))

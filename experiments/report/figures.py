@@ -39,9 +39,7 @@ def strip_plot(sites: Sequence[SiteResult], metric: str, label: str) -> Markup:
             low, median, high = np.percentile([value for _, value in kept], [25, 50, 75])
             axes.add_patch(Rectangle((low, row - 0.3), high - low, 0.6, color=colour, alpha=0.16, linewidth=0))
             axes.plot([median, median], [row - 0.3, row + 0.3], color=colour, linewidth=2, solid_capstyle="butt")
-        for number, ((case, value), shift) in enumerate(
-            zip(kept, _swarm([value for _, value in kept]), strict=True)
-        ):
+        for number, ((case, value), shift) in enumerate(zip(kept, _swarm([value for _, value in kept]), strict=True)):
             gid = f"case-{row}-{number}"
             axes.plot(
                 value,
@@ -56,9 +54,7 @@ def strip_plot(sites: Sequence[SiteResult], metric: str, label: str) -> Markup:
             titles[gid] = f"{site.name} · {case.case}: {label} {value:.3f}"
         if metric == "dice" and site.location_prior is not None:
             gid = f"prior-{row}"
-            axes.plot(
-                site.location_prior, row, marker="d", markersize=6, markerfacecolor="none", color=MUTED, gid=gid
-            )
+            axes.plot(site.location_prior, row, marker="d", markersize=6, markerfacecolor="none", color=MUTED, gid=gid)
             titles[gid] = f"{site.name}: a location prior alone scores {site.location_prior:.3f}"
     axes.set_yticks(range(len(sites)), [_short(site.name) for site in sites], parse_math=False)
     axes.set_ylim(len(sites) - 0.5, -0.5)
@@ -80,9 +76,7 @@ def training_plots(results: Results) -> list[tuple[str, Markup]]:
     if "val/dice" in curves:
         plots.append(("Dice on source validation", _validation(curves["val/dice"])))
     if norms := {term: curves[f"grad_norm/{term}"] for term in TERMS if f"grad_norm/{term}" in curves}:
-        plots.append(
-            ("Gradient norms on the shared encoder", _lines(norms, "norms", "norm (log scale)", log=True))
-        )
+        plots.append(("Gradient norms on the shared encoder", _lines(norms, "norms", "norm (log scale)", log=True)))
     if fill := {name.partition("/")[2]: c for name, c in curves.items() if name.startswith("fill/")}:
         plots.append(("Fill of the regions, mean over training", _fill(fill)))
     return plots

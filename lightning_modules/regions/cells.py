@@ -103,8 +103,7 @@ def random_grid(
         draw = numpy_generator(seed, epoch, index, "corruption grid")
         size = sizes[int(draw.integers(len(sizes)))]
         d, h, w = (
-            min(max(FEWEST_VOXELS, round(size / step)), length)
-            for step, length in zip(spacing, shape, strict=True)
+            min(max(FEWEST_VOXELS, round(size / step)), length) for step, length in zip(spacing, shape, strict=True)
         )
         edges.append((d, h, w))
         offsets.append((int(draw.integers(d)), int(draw.integers(h)), int(draw.integers(w))))

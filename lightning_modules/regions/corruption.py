@@ -115,8 +115,7 @@ def _check(config: CorruptionConfig) -> None:
     unknown = sorted(set(config.operators) - set(OPERATORS))
     if unknown:
         raise UsageError(
-            f"{where}.operators: there is no operator {', '.join(unknown)}; "
-            f"there are {', '.join(sorted(OPERATORS))}"
+            f"{where}.operators: there is no operator {', '.join(unknown)}; there are {', '.join(sorted(OPERATORS))}"
         )
     if min(config.operators.values(), default=0) < 0 or max(config.operators.values(), default=0) <= 0:
         raise UsageError(f"{where}.operators: give no weight below 0 and at least one above it")

@@ -44,9 +44,7 @@ def abdomen(seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> tuple[NDArray
     return hu.round().astype(np.int16), label
 
 
-def turned(
-    array: NDArray[Any], matrix: NDArray[np.float64], codes: str
-) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def turned(array: NDArray[Any], matrix: NDArray[np.float64], codes: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """The same voxels at the same places, stored in another orientation such as ``"LPS"``."""
     change = ornt_transform(nib.io_orientation(matrix), axcodes2ornt(tuple(codes)))
     return apply_orientation(array, change), matrix @ inv_ornt_aff(change, array.shape)

@@ -85,9 +85,7 @@ def test_transforms_that_are_never_drawn_change_no_bit(config: LightConfig) -> N
 
 def test_transforms_without_range_change_no_bit() -> None:
     still = (1.0, 1.0)
-    config = LightConfig(
-        "light", 1.0, 0.0, still, 0.0, 0.0, 32.0, 1.0, 0.0, (0.0, 0.0), still, still, still, still
-    )
+    config = LightConfig("light", 1.0, 0.0, still, 0.0, 0.0, 32.0, 1.0, 0.0, (0.0, 0.0), still, still, still, still)
     assert torch.equal(_augment(config, [(0, 0)]).image, _augment(NoneConfig(), [(0, 0)]).image)
 
 
@@ -131,9 +129,7 @@ def test_other_keys_draw_otherwise() -> None:
 
 
 def test_switching_one_transform_off_leaves_the_others_as_they_were() -> None:
-    config = replace(
-        ALWAYS, noise=0.0, coarseness=(1.0, 1.0), blur=(0.0, 0.0), gamma=(1.0, 1.0), contrast=(1.0, 1.0)
-    )
+    config = replace(ALWAYS, noise=0.0, coarseness=(1.0, 1.0), blur=(0.0, 0.0), gamma=(1.0, 1.0), contrast=(1.0, 1.0))
     brighter, same = (_augment(replace(config, brightness=value), [(0, 2)]) for value in [(0.7, 0.7), (1.0, 1.0)])
     torch.testing.assert_close(brighter.image, same.image * 0.7)
 

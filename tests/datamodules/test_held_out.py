@@ -108,9 +108,7 @@ def test_each_case_comes_once_under_any_number_of_ranks(data: DataConfig, split:
     assert len(set(shared)) == len(shared)
 
 
-def test_more_ranks_than_cases_end_well_under_a_plain_trainer(
-    data: DataConfig, split: Split, tmp_path: Path
-) -> None:
+def test_more_ranks_than_cases_end_well_under_a_plain_trainer(data: DataConfig, split: Split, tmp_path: Path) -> None:
     class Note(pl.LightningModule):
         def on_test_start(self) -> None:
             self.seen: list[str] = []

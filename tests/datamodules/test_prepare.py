@@ -77,9 +77,7 @@ def test_the_spacing_of_a_source_is_the_median_of_its_canonical_spacings(tmp_pat
     assert found.spacing == (2.0, 4.0, 5.123)
 
 
-def test_headers_are_read_once_and_broken_ones_do_not_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_headers_are_read_once_and_broken_ones_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = write_site(tmp_path / "site", 3)
     (tmp_path / "site" / "c0.nii.gz").write_bytes(b"broken")
     (tmp_path / "site" / "c1_label.nii.gz").unlink()

@@ -165,9 +165,7 @@ def test_a_label_that_vanishes_at_the_spacing_is_said() -> None:
 
 def test_the_same_case_is_stored_alike_every_time() -> None:
     hu, label = abdomen()
-    first, second = (
-        preprocess(_image(hu, affine()), _label(label == 7, affine()), (7.0, 6.0, 4.0)) for _ in range(2)
-    )
+    first, second = (preprocess(_image(hu, affine()), _label(label == 7, affine()), (7.0, 6.0, 4.0)) for _ in range(2))
     np.testing.assert_array_equal(first.image, second.image)
     np.testing.assert_array_equal(first.label, second.label)
 

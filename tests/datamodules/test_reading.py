@@ -67,9 +67,7 @@ def test_an_image_keeps_its_own_voxels_and_affine(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.int16, np.uint8])
 def test_masks_of_any_type_give_the_same_label(tmp_path: Path, case: tuple[Path, Path], kind: type) -> None:
     label = abdomen()[1].astype(kind)
-    assert np.array_equal(
-        read_label(save(tmp_path / "m.nii.gz", label), [7], read_grid(case[0])), abdomen()[1] == 7
-    )
+    assert np.array_equal(read_label(save(tmp_path / "m.nii.gz", label), [7], read_grid(case[0])), abdomen()[1] == 7)
 
 
 def test_named_ids_are_merged_and_others_left_out(case: tuple[Path, Path]) -> None:
@@ -246,9 +244,7 @@ def test_a_label_of_another_shape_is_refused(tmp_path: Path, case: tuple[Path, P
     assert "40 × 36 × 24" in said
 
 
-def test_a_label_that_is_off_by_less_than_a_quarter_voxel_is_taken(
-    tmp_path: Path, case: tuple[Path, Path]
-) -> None:
+def test_a_label_that_is_off_by_less_than_a_quarter_voxel_is_taken(tmp_path: Path, case: tuple[Path, Path]) -> None:
     matrix = affine()
     matrix[:3, 3] += 0.7
     raw = _read(case[0], save(tmp_path / "l.nii.gz", abdomen()[1], matrix))
@@ -373,9 +369,7 @@ def test_several_series_in_one_folder_are_told_apart(tmp_path: Path) -> None:
     assert "series 4.5.6 (4 files from 4.5.6_000.dcm)" in said
 
 
-def test_a_folder_without_dicom_and_an_mr_series_are_refused(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_without_dicom_and_an_mr_series_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert "holds no DICOM series" in _refused(tmp_path / "empty")
     folder = _series(tmp_path / "mr", [(0, 2.0 * k) for k in range(3)], modality="MR")

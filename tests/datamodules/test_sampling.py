@@ -28,9 +28,7 @@ def test_another_seed_gives_another_order() -> None:
 
 
 @given(share=SHARES, batch_size=st.integers(2, 9), first=st.integers(0, 10**7))
-def test_the_share_of_pancreas_patches_holds_and_every_batch_has_one(
-    share: float, batch_size: int, first: int
-) -> None:
+def test_the_share_of_pancreas_patches_holds_and_every_batch_has_one(share: float, batch_size: int, first: int) -> None:
     stream = Stream(seed=0, cases=5, batch_size=batch_size, foreground=share)
     batch = [stream.place(first * batch_size + slot).foreground for slot in range(batch_size)]
     assert any(batch)
@@ -97,9 +95,7 @@ def _uneven_pancreas() -> np.ndarray:
 
 def test_head_body_and_tail_are_centred_on_equally_often() -> None:
     foreground = _uneven_pancreas()
-    thirds = [
-        patch_centre(Place(0, index, 0, True), 0, (30, 1000, 1000), foreground)[0] // 10 for index in range(600)
-    ]
+    thirds = [patch_centre(Place(0, index, 0, True), 0, (30, 1000, 1000), foreground)[0] // 10 for index in range(600)]
     counts = np.bincount(thirds, minlength=3)
     assert counts.min() > 160
     assert counts.max() < 240

@@ -26,7 +26,7 @@ def test_patients_stay_together_and_the_order_of_cases_does_not_matter(
     cases = [(f"{patient}/{k}", patient) for patient, size in sizes.items() for k in range(size)]
     tested: list[str] = []
     for fold in range(folds):
-        split = split_cases(cases, SplitConfig(folds=folds, fold=fold), seed)
+        split = split_cases(cases, SplitConfig(folds=folds, fold=fold, seed=seed))
         parts = [split.train, split.validation, split.test]
         assert all(parts)
         assert sorted(case for part in parts for case in part) == sorted(case for case, _ in cases)
@@ -36,18 +36,18 @@ def test_patients_stay_together_and_the_order_of_cases_does_not_matter(
         assert sides[1] - sides[0] <= 1
         shuffled = list(cases)
         shuffle.shuffle(shuffled)
-        assert split_cases(shuffled, SplitConfig(folds=folds, fold=fold), seed) == split
+        assert split_cases(shuffled, SplitConfig(folds=folds, fold=fold, seed=seed)) == split
         tested += split.test
     assert sorted(tested) == sorted(case for case, _ in cases)
 
 
 def test_the_seed_chooses_who_comes_together() -> None:
-    splits = {tuple(split_cases(CASES, SplitConfig(), seed).test) for seed in range(10)}
+    splits = {tuple(split_cases(CASES, SplitConfig(seed=seed)).test) for seed in range(10)}
     assert len(splits) > 5
 
 
 def test_a_split_survives_json() -> None:
-    split = split_cases(CASES, SplitConfig(), 0)
+    split = split_cases(CASES, SplitConfig())
     assert Split.from_dict(json.loads(json.dumps(split.to_dict()))) == split
 
 
@@ -61,7 +61,7 @@ def test_a_split_survives_json() -> None:
 )
 def test_folds_that_can_not_be_made_are_refused(config: SplitConfig, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        split_cases(CASES, config, 0)
+        split_cases(CASES, config)
 
 
 def _own(folder: Path, content: Any) -> SplitConfig:
@@ -72,7 +72,7 @@ def _own(folder: Path, content: Any) -> SplitConfig:
 
 def test_a_users_split_is_followed_and_may_leave_cases_out(tmp_path: Path) -> None:
     config = _own(tmp_path, {"validation": ["case3", "case2"], "train": ["case0", "case1"]})
-    assert split_cases(CASES, config, 0) == Split(["case0", "case1"], ["case2", "case3"], [])
+    assert split_cases(CASES, config) == Split(["case0", "case1"], ["case2", "case3"], [])
 
 
 @pytest.mark.parametrize(
@@ -95,11 +95,11 @@ def test_a_users_split_is_followed_and_may_leave_cases_out(tmp_path: Path) -> No
 def test_a_users_split_that_can_not_be_followed_is_refused(tmp_path: Path, content: Any, message: str) -> None:
     config = _own(tmp_path, content)
     with pytest.raises(UsageError, match=message) as caught:
-        split_cases(CASES, config, 0)
+        split_cases(CASES, config)
     assert str(config.file) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_split_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no\.json can't be read"):
-        split_cases(CASES, SplitConfig(file=str(tmp_path / "no.json")), 0)
+        split_cases(CASES, SplitConfig(file=str(tmp_path / "no.json")))

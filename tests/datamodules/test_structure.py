@@ -33,9 +33,7 @@ def _boxes_distance(label: np.ndarray, spacing: tuple[float, float, float]) -> n
 
 @given(st.integers(0, 10_000), st.tuples(*[st.sampled_from([0.7, 1.0, 2.0, 3.0])] * 3))
 @settings(max_examples=30, deadline=None)
-def test_distances_are_those_to_the_voxels_of_the_other_side(
-    seed: int, spacing: tuple[float, float, float]
-) -> None:
+def test_distances_are_those_to_the_voxels_of_the_other_side(seed: int, spacing: tuple[float, float, float]) -> None:
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(9, 10, 8)), 1.5)
     label = (noise > np.quantile(noise, 0.8)).astype(np.uint8)
     found = signed_distance(label, spacing) / 100
@@ -159,10 +157,7 @@ def test_foreground_is_a_fixed_sample_of_the_organ() -> None:
 @pytest.mark.parametrize("name", ["s0327", "s0328"])
 def test_real_organs_run_from_the_duodenum_to_the_spleen(name: str) -> None:
     folder = Path(REAL or ".") / "label_maps"
-    ids = {
-        organ: int(number)
-        for number, organ in json.loads((folder / "class_map_total_v2.json").read_text()).items()
-    }
+    ids = {organ: int(number) for number, organ in json.loads((folder / "class_map_total_v2.json").read_text()).items()}
     volume = nib.load(folder / f"{name}_multilabel_v2ids.nii.gz")
     organs = np.asarray(volume.dataobj)
     box = ndimage.find_objects((organs == ids["pancreas"]).astype(np.uint8))[0]
@@ -172,9 +167,7 @@ def test_real_organs_run_from_the_duodenum_to_the_spleen(name: str) -> None:
     axis = axis_coordinate(label, matrix)
     part = np.where(label > 0, third(axis), -1)
     for organ, order in {"duodenum": (0, 1, 2), "spleen": (2, 1, 0)}.items():
-        away = ndimage.distance_transform_edt(
-            organs != ids[organ], sampling=np.linalg.norm(matrix[:3, :3], axis=0)
-        )
+        away = ndimage.distance_transform_edt(organs != ids[organ], sampling=np.linalg.norm(matrix[:3, :3], axis=0))
         near, middle, far = (away[part == k].mean() for k in order)
         assert near + 5 < middle
         assert middle + 5 < far

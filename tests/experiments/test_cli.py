@@ -228,9 +228,7 @@ def test_faults_of_the_machine(
     assert err.startswith(sentence)
 
 
-def test_a_fault_of_ours_is_not_dressed_up(
-    experiment: Path, calls: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fault_of_ours_is_not_dressed_up(experiment: Path, calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.EIO, "Input/output error")
 

@@ -74,9 +74,7 @@ def test_switching_a_name_leaves_none_of_the_old_ones_keys(write: Write) -> None
         "weight_decay": 0.01,
         "betas": (0.9, 0.999),
     }
-    kept = load(
-        write("name: a\nextends: base.yaml\nmodel: {optimizer: {name: sgd, lr: 0.2}}")
-    ).config.model.optimizer
+    kept = load(write("name: a\nextends: base.yaml\nmodel: {optimizer: {name: sgd, lr: 0.2}}")).config.model.optimizer
     assert (kept.lr, kept.momentum) == (0.2, 0.5)  # type: ignore[attr-defined]  # SGD's own
 
 
@@ -163,9 +161,7 @@ def test_a_whole_site_can_be_interpolated(write: Write) -> None:
     path = write("name: a\ndata: {held_out: {x: '${data.source}'}, source: {layout: msd, root: /s}}")
     with pytest.raises(ConfigurationErrors, match=r"data\.held_out\.x"):
         load(path)  # it reads what the source reads
-    sites = load(
-        path, "data.held_out.y={'layout': 'msd', 'root': '${data.store}'}", "data.held_out.x=manifest"
-    ).config
+    sites = load(path, "data.held_out.y={'layout': 'msd', 'root': '${data.store}'}", "data.held_out.x=manifest").config
     assert sites.data.held_out["y"].root == sites.data.store
 
 
@@ -191,9 +187,7 @@ def test_yaml_anchors_and_merge_keys(write: Write) -> None:
     assert (data.held_out["two"].root, data.held_out["two"].labels) == ("/two", [2])
 
 
-def test_paths_mean_the_same_from_any_folder(
-    write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_paths_mean_the_same_from_any_folder(write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     loaded = load(write("name: a\ndata: {store: ~/store, held_out: {x: {layout: msd, root: ct}}}"))
@@ -210,8 +204,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 
 @settings(max_examples=30, deadline=None)
 @given(
-    project=TEXT
-    | st.sampled_from(["null", "None", "~", "", "0123", "1:30", "${a}", "\\${a}", "\\\\${x", "yes", "'"]),
+    project=TEXT | st.sampled_from(["null", "None", "~", "", "0123", "1:30", "${a}", "\\${a}", "\\\\${x", "yes", "'"]),
     lr=st.floats(1e-12, 1e6),
     seed=st.integers(0, 2**40),
     spacing=st.none() | st.tuples(*[st.floats(0.1, 5)] * 3),

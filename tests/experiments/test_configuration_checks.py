@@ -89,9 +89,7 @@ def test_every_number_has_its_range(tmp_path: Path, key: str, value: str) -> Non
 
 
 def test_the_table_of_ranges_is_tried_whole_and_names_real_keys() -> None:
-    general = {
-        key.replace("held_out.x", "held_out.*").replace("operators.blur", "operators") for key in OUT_OF_RANGE
-    }
+    general = {key.replace("held_out.x", "held_out.*").replace("operators.blur", "operators") for key in OUT_OF_RANGE}
     assert general == set(RANGES)
     assert set(RANGES) <= {key.path for key in every_key()}
 

@@ -122,9 +122,7 @@ def test_a_cycle_is_told_with_its_chain(tmp_path: Path) -> None:
 
 
 def test_a_file_that_extends_itself(tmp_path: Path) -> None:
-    assert faults(tmp_path, "name: a\nextends: a.yaml") == [
-        "a.yaml:2: extends: goes in a circle: a.yaml → a.yaml."
-    ]
+    assert faults(tmp_path, "name: a\nextends: a.yaml") == ["a.yaml:2: extends: goes in a circle: a.yaml → a.yaml."]
 
 
 def test_files_that_are_no_text(tmp_path: Path) -> None:

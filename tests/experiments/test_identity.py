@@ -85,9 +85,7 @@ def test_what_alters_the_weights_alters_the_id(key: str) -> None:
     assert identify(changed(key, another(LEAVES[key]))) != REFERENCE
 
 
-@pytest.mark.parametrize(
-    "key", sorted(key for key in LEAVES if not covered(key, ALTERING) and key != "model.init")
-)
+@pytest.mark.parametrize("key", sorted(key for key in LEAVES if not covered(key, ALTERING) and key != "model.init"))
 def test_what_does_not_alter_the_weights_does_not_alter_the_id(key: str) -> None:
     assert identify(changed(key, another(LEAVES[key]))) == REFERENCE
 

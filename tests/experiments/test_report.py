@@ -156,9 +156,7 @@ def _slices(rng: np.random.Generator, path: Path, dice: float) -> None:
         def ellipse(cx: float, cy: float, a: float, b: float, y: np.ndarray = y, x: np.ndarray = x) -> np.ndarray:
             return ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 < 1
 
-        image = (
-            20.0 + 90 * ellipse(140, 110, 130, 98) + 60 * ellipse(85, 90, 55, 50) + 90 * ellipse(140, 170, 18, 16)
-        )
+        image = 20.0 + 90 * ellipse(140, 110, 130, 98) + 60 * ellipse(85, 90, 55, 50) + 90 * ellipse(140, 170, 18, 16)
         bend = 14 * np.sin(x / 22)
         label = (((x - 160) / 48) ** 2 + ((y - 110 + bend) / 13) ** 2) < 1
         shift = 24 * (1 - dice)
@@ -271,9 +269,7 @@ def test_contours_lie_on_the_outline_of_the_mask(tmp_path: Path) -> None:
     parts = {"image": mask, "label": mask, "prediction": 0 * mask, "uncertainty": mask}
     np.savez(
         path,
-        **{
-            f"{plane}_{name}": array for plane in ("axial", "coronal", "sagittal") for name, array in parts.items()
-        },
+        **{f"{plane}_{name}": array for plane in ("axial", "coronal", "sagittal") for name, array in parts.items()},
         **{f"{plane}_aspect": np.float64(2) for plane in ("axial", "coronal", "sagittal")},
     )
     assert read_slices(path)[1].plane == "coronal"
@@ -290,9 +286,7 @@ def test_many_sites_stay_within_the_limit(tmp_path: Path) -> None:
     folder = make_run(tmp_path, cases=2)
     results = collect(folder)
     few = overlays(results.sites)["phantom_source"][0].panels[0]
-    crowd = overlays(
-        [site for n in range(12) for site in (replace(s, name=f"{n}_{s.name}") for s in results.sites)]
-    )
+    crowd = overlays([site for n in range(12) for site in (replace(s, name=f"{n}_{s.name}") for s in results.sites)])
     pictures = sum(len(p.image) + len(p.uncertainty) for e in crowd.values() for s in e for p in s.panels)
     assert pictures < 9_000_000
     assert crowd["0_phantom_source"][0].panels[0].width < few.width

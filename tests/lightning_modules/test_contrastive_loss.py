@@ -52,9 +52,7 @@ groups = st.lists(st.integers(-1, 3), min_size=1, max_size=9)
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    pancreas=groups, background=groups, seed=st.integers(0, 10**6), temperature=st.sampled_from([0.05, 0.1, 1.0])
-)
+@given(pancreas=groups, background=groups, seed=st.integers(0, 10**6), temperature=st.sampled_from([0.05, 0.1, 1.0]))
 def test_it_is_the_formula_in_float64(
     pancreas: list[int], background: list[int], seed: int, temperature: float
 ) -> None:
@@ -98,8 +96,7 @@ def test_anchors_of_one_rank_sum_to_the_whole() -> None:
     inside, outside = samples([0, 0, 1, -1, 2, 2], 0), samples([5, 6, -1], 1)
     whole, anchors = contrastive_sum(inside, inside, outside, 0.1)
     parts = [
-        contrastive_sum(Samples(*(t[a:b] for t in inside)), inside, outside, 0.1, first=a)
-        for a, b in ((0, 2), (2, 6))
+        contrastive_sum(Samples(*(t[a:b] for t in inside)), inside, outside, 0.1, first=a) for a, b in ((0, 2), (2, 6))
     ]
     assert sum(part.total.item() for part in parts) == pytest.approx(whole.item(), rel=1e-12)
     assert sum(int(part.anchors) for part in parts) == int(anchors) == 5

@@ -35,9 +35,7 @@ def inputs(batch: PatchBatch, views: int = 2, stride: int = 2, seed: int = 0) ->
     generator = torch.Generator().manual_seed(seed)
     B = len(batch.case)
     shape = (B, CHANNELS, *(n // stride for n in batch.label.shape[2:]))
-    features = [
-        torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(views)
-    ]
+    features = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(views)]
     return features, torch.rand(batch.label.shape, generator=generator, dtype=torch.float64)
 
 
@@ -90,9 +88,7 @@ def test_fill_is_the_share_of_patches_that_hold_a_region() -> None:
     batch, term = batch_of([7.0, 0.0, 0.0, 6.5]), term_of()
     fill = term(*swap(inputs(batch), batch)).fill
     assert tuple(fill) == REGION_NAMES
-    assert {n: f.item() for n, f in fill.items()} == {
-        n: (1.0 if n in REGION_NAMES[6:] else 0.5) for n in REGION_NAMES
-    }
+    assert {n: f.item() for n, f in fill.items()} == {n: (1.0 if n in REGION_NAMES[6:] else 0.5) for n in REGION_NAMES}
 
 
 def swap(given: tuple[list[Tensor], Tensor], batch: PatchBatch) -> tuple[list[Tensor], PatchBatch, Tensor]:

@@ -130,9 +130,7 @@ def test_the_operators_of_the_configuration_alone_are_used_and_by_their_weights(
     image, _, found = corrupt(CorruptionConfig(operators={"remap": 2.0, "blur": 0.0}, decoys=0.5))
     for sample in range(2):
         # A monotone curve of the cell keeps order, whatever the cell; any other operator would break it.
-        grid = random_grid(
-            (6.0, 9.0, 12.0), SPACING, (24, 24, 24), torch.tensor([[0, 0], [0, 1]]), 0, image.device
-        )
+        grid = random_grid((6.0, 9.0, 12.0), SPACING, (24, 24, 24), torch.tensor([[0, 0], [0, 1]]), 0, image.device)
         number = grid.spread(torch.arange(grid.voxels[0].numel()).view(1, *grid.size).expand(2, *grid.size))
         for n in number[sample][found.mask[sample]].unique()[:40]:
             cell = number[sample] == n
@@ -208,12 +206,8 @@ def test_blur_is_a_gaussian_equally_wide_in_mm() -> None:
     width = 0.7 + 1.3 * cells.draws.per_sample("blur", 1)
     for sample in range(2):
         sigma = [float(width[sample]) / step for step in spacing]
-        expected = torch.tensor(
-            gaussian_filter(point[sample, 0].double().numpy(), sigma, truncate=20, mode="constant")
-        )
-        torch.testing.assert_close(
-            blurred[sample, 0].double(), expected, atol=0.02 * float(expected.max()), rtol=0
-        )
+        expected = torch.tensor(gaussian_filter(point[sample, 0].double().numpy(), sigma, truncate=20, mode="constant"))
+        torch.testing.assert_close(blurred[sample, 0].double(), expected, atol=0.02 * float(expected.max()), rtol=0)
     flat = torch.full((2, 1, *SHAPE), 0.3)
     torch.testing.assert_close(OPERATORS["blur"](flat, everywhere(grid)), flat)
 
@@ -281,7 +275,5 @@ def test_random_conv_changes_texture_but_not_flat_tissue() -> None:
     image = picture()
     altered = OPERATORS["random_conv"](image, everywhere(grid))
     assert (altered - image).abs().mean() > 0.1
-    again = OPERATORS["random_conv"](
-        image[:1], everywhere(grid)._replace(draws=Draws(KEY[:1], 0, grid, image.device))
-    )
+    again = OPERATORS["random_conv"](image[:1], everywhere(grid)._replace(draws=Draws(KEY[:1], 0, grid, image.device)))
     torch.testing.assert_close(altered[:1], again)

@@ -174,9 +174,7 @@ def test_segmenting_the_corrupted_image_is_averaged_with_the_clean_one() -> None
     batch = ellipsoid_batch(2)
     clean = build(0, 0).losses(batch, FULL).total
     both = build(0, 1).losses(batch, FULL).results["segmentation"].loss
-    without = (
-        build(0, 1, restoration={"segment_corrupted": False}).losses(batch, FULL).results["segmentation"].loss
-    )
+    without = build(0, 1, restoration={"segment_corrupted": False}).losses(batch, FULL).results["segmentation"].loss
     torch.testing.assert_close(without, clean)
     assert not torch.isclose(both, clean)
 
@@ -246,9 +244,7 @@ def test_gradient_norms_are_those_of_the_weighted_losses(tmp_path: Path) -> None
     for name, loss in losses.weighted.items():
         module.zero_grad()
         loss.backward(retain_graph=True)
-        norm = torch.cat(
-            [p.grad.flatten() for p in module.network.encoder_parameters() if p.grad is not None]
-        ).norm()
+        norm = torch.cat([p.grad.flatten() for p in module.network.encoder_parameters() if p.grad is not None]).norm()
         assert recorder.rows[0][f"grad_norm/{name}"] == pytest.approx(float(norm), rel=1e-5)
 
 
@@ -350,9 +346,7 @@ def test_channels_last_alters_the_layout_and_not_the_losses() -> None:
     last.use_channels_last()
     weight = last.network.encoder.stages[1].conv1.conv.weight
     assert weight.is_contiguous(memory_format=torch.channels_last_3d)
-    torch.testing.assert_close(
-        last.losses(batch, FULL).total, plain.losses(batch, FULL).total, rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(last.losses(batch, FULL).total, plain.losses(batch, FULL).total, rtol=1e-4, atol=1e-5)
 
 
 def test_a_trainer_without_an_end_is_refused(tmp_path: Path) -> None:

@@ -14,14 +14,10 @@ SLOTS = (16,) * 6 + (96, 64, 32)
 OWNER = torch.arange(9).repeat_interleave(torch.tensor(SLOTS))
 
 
-def draw(
-    regions: Tensor, uncertainty: Tensor | None = None, epoch: int = 0, slots: tuple[int, ...] = SLOTS
-) -> Slots:
+def draw(regions: Tensor, uncertainty: Tensor | None = None, epoch: int = 0, slots: tuple[int, ...] = SLOTS) -> Slots:
     key = torch.stack([torch.full((len(regions),), epoch), torch.arange(len(regions))], 1)
     draws = keyed_draws(key, 0, regions.shape[1], regions.device)
-    return draw_slots(
-        regions, torch.full(regions.shape, 0.5) if uncertainty is None else uncertainty, slots, draws
-    )
+    return draw_slots(regions, torch.full(regions.shape, 0.5) if uncertainty is None else uncertainty, slots, draws)
 
 
 @settings(max_examples=60, deadline=None)

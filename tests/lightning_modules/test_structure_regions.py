@@ -166,9 +166,7 @@ def test_the_share_of_pancreas_patches_that_fill_each_region(
     filled = []
     for case in CASES:
         maps = real_structure(case, spacing)
-        distance, axis = (
-            np.pad(m.numpy(), size, constant_values=v) for m, v in zip(maps, (100.0, -1.0), strict=True)
-        )
+        distance, axis = (np.pad(m.numpy(), size, constant_values=v) for m, v in zip(maps, (100.0, -1.0), strict=True))
         inside = np.argwhere(distance < 0)
         for number in range(PATCHES):
             centre = rng.choice(inside) if number % 3 else rng.integers(size, np.array(distance.shape) - size)

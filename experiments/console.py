@@ -1,0 +1,70 @@
+"""What a command says to the person in front of it, once however many ranks there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning_utilities.core.rank_zero import rank_zero_only
+from rich.console import Console
+from rich.table import Table
+
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def first_rank() -> bool:
+    """Whether this process is the first of all ranks, which speaks and writes for all."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Print a line; rich's markup is not interpreted, a file name may hold brackets."""
+    _console.print(text, markup=False)
+
+
+@rank_zero_only
+def show_summary(summary: dict[str, Any]) -> None:
+    """Print the table of ``evaluation/summary.json``: a row per site, then held-out macro mean and gap."""
+    tolerance = summary["tolerance_mm"]
+    table = Table(title="Per-case results on the native grid", title_justify="left")
+    table.add_column("site")
+    table.add_column("role")
+    for column in (
+        "n",
+        "Dice",
+        "± sd",
+        "median",
+        f"NSD {tolerance:g} mm",
+        "HD95 mm",
+        "failures",
+        "location prior",
+    ):
+        table.add_column(column, justify="right")
+    for name, site in summary["sites"].items():
+        prior = summary.get("location_prior", {}).get(name)
+        table.add_row(
+            name,
+            site["role"].replace("_", " "),
+            str(site["n"]),
+            _number(site["dice"]["mean"]),
+            _number(site["dice"]["sd"]),
+            _number(site["dice"]["median"]),
+            _number(site["nsd"]["mean"]),
+            _number(site["hd95"]["mean"], ".1f"),
+            str(site["failures"]),
+            _number(prior),
+        )
+    table.add_section()
+    for title, role, key, sign in (
+        ("held-out macro", "", "held_out_macro", ""),
+        ("gap", "source − held out", "gap", "+"),
+    ):
+        if values := summary.get(key):
+            dice, nsd, hd95 = f"{values['dice']:{sign}.3f}", f"{values['nsd']:{sign}.3f}", f"{values['hd95']:{sign}.1f}"
+            table.add_row(title, role, "", dice, "", "", nsd, hd95, "", "")
+    _console.print(table)
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    """A number, or a dash where too few cases make one."""
+    return "–" if value is None else f"{value:{form}}"

@@ -1,0 +1,127 @@
+"""Where a run lives: ``<run.root>/<name>/<id>/``, and what stands where inside."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from datamodules.atomic import write_json, write_text
+from datamodules.errors import UsageError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved experiment."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of ``last.ckpt`` and ``best.ckpt``."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """Metrics of every logged step."""
+        return self.path / "metrics.csv"
+
+    @property
+    def split(self) -> Path:
+        """The source's train, validation and test cases."""
+        return self.path / "split.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder of per-case results, their summary and the report."""
+        return self.path / "evaluation"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of predictions as NIfTI."""
+        return self.path / "predictions"
+
+    @classmethod
+    def existing(cls, path: Path) -> RunFolder:
+        """The run at ``path``.
+
+        Raises:
+            UsageError: there is no run there.
+        """
+        run = cls(path)
+        if not run.config.is_file():
+            raise UsageError(
+                f"{path}: not a run folder (no config.yaml); give a folder that `pansite fit` or `pansite run` made."
+            )
+        return run
+
+    def describe(self, config_yaml: str, overrides: list[str], split: dict[str, list[str]]) -> None:
+        """Write what the run is: its resolved experiment, the overrides given, the split and the environment."""
+        from experiments.environment import environment
+
+        self.write_config(config_yaml)
+        write_text(self.path / "overrides.txt", "".join(f"{override}\n" for override in overrides))
+        write_json(self.split, split)
+        write_json(self.path / "environment.json", environment())
+
+    def write_config(self, config_yaml: str) -> None:
+        """Replace ``config.yaml``: the same run, perhaps with more held-out sites."""
+        write_text(self.config, config_yaml)
+
+    def wandb_id(self) -> str:
+        """The run's id in Weights & Biases: chosen once, before any Trainer exists, and kept."""
+        file = self.path / "wandb" / "id"
+        if not file.is_file():
+            write_text(file, f"{self.path.name}-{uuid4().hex[:8]}")
+        return file.read_text(encoding="utf-8").strip()
+
+    def read_split(self) -> dict[str, list[str]]:
+        """The saved split: case ids by ``train``, ``validation`` and ``test``."""
+        split: dict[str, list[str]] = json.loads(self.split.read_text(encoding="utf-8"))
+        return split
+
+    def set_aside(self) -> Path | None:
+        """Move what stands here to a free name beside it, so that a fresh run loses nothing.
+
+        Returns:
+            where it went, or None where nothing stood.
+        """
+        if not self.path.exists():
+            return None
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.replaced-{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        return aside
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for one process.
+
+        Raises:
+            UsageError: another process holds it.
+        """
+        # Beside the folder: it stays where it is when the folder is set aside.
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_name(f".{self.path.name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UsageError(
+                    f"{self.path}: another process is working on this run; wait for it, "
+                    "or give the experiment another name or seed."
+                ) from error
+            yield

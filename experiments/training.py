@@ -1,0 +1,108 @@
+"""Fitting one run on its source site, from a configuration to ``last.ckpt`` and ``best.ckpt``."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from callbacks.checkpoint_io import KillSafeCheckpointIO
+from callbacks.checkpoints import best_checkpoint, resume_checkpoint
+from callbacks.metrics_file import MetricsFile, MetricsFileKeeper
+from callbacks.progress import ProgressBar
+from datamodules.single_source import SingleSourceDataModule
+from experiments import initial_weights
+from experiments.config import ExperimentConfig, TrainerConfig
+from experiments.run_folder import RunFolder
+from lightning_modules.dual_ssl import DualSSLModule, Preprocessing
+
+PRECISIONS = {"32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
+
+
+def fit(config: ExperimentConfig, run: RunFolder, data: SingleSourceDataModule, resume: Path | None) -> None:
+    """Train the run, from the checkpoint ``resume`` where there is one."""
+    module = build_module(config, data)
+    trainer = build_trainer(config, run)
+    with warnings.catch_warnings():
+        # Patches come from few, fast readers: Lightning's hint to use as many workers as cores misleads here.
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        trainer.fit(module, datamodule=data, ckpt_path=resume and str(resume), weights_only=True)
+
+
+def build_module(config: ExperimentConfig, data: SingleSourceDataModule) -> DualSSLModule:
+    """The experiment's module, from its own initial weights or those of another run (``model.init``)."""
+    preprocessing = Preprocessing(spacing=data.spacing, window=config.data.window, patch_size=config.data.patch_size)
+    module = DualSSLModule(config.model, preprocessing, seed=config.seed)
+    if config.model.init is not None:
+        initial_weights.load(module, initial_weights.find(config.model.init))
+    if config.trainer.channels_last:
+        module.use_channels_last()
+    if config.trainer.compile:
+        module.network.compile()
+    return module
+
+
+def build_trainer(config: ExperimentConfig, run: RunFolder) -> pl.Trainer:
+    """Lightning's Trainer of a run: one long epoch of ``max_steps`` steps, with all it writes in the run's folder."""
+    settings = config.trainer
+    return pl.Trainer(
+        **trainer_settings(settings),
+        default_root_dir=run.path,
+        max_steps=settings.max_steps,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.gradient_clip or None,
+        val_check_interval=min(settings.validate_every, settings.max_steps) * settings.accumulate,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=settings.log_every,
+        logger=_loggers(config, run),
+        callbacks=_callbacks(settings, run),
+        plugins=[KillSafeCheckpointIO()],
+    )
+
+
+def trainer_settings(settings: TrainerConfig) -> dict[str, Any]:
+    """What the Trainers of fitting and of evaluation have in common."""
+    return {
+        "accelerator": settings.accelerator,
+        "devices": settings.devices,
+        "num_nodes": settings.nodes,
+        "strategy": "ddp" if settings.devices * settings.nodes > 1 else "auto",
+        "precision": PRECISIONS[settings.precision],
+        "deterministic": settings.deterministic,
+        "use_distributed_sampler": False,
+        "enable_model_summary": False,
+        "enable_progress_bar": settings.progress_bar,
+    }
+
+
+def _callbacks(settings: TrainerConfig, run: RunFolder) -> list[Callback]:
+    averaging = [] if settings.ema is None else [EMAWeightAveraging(decay=settings.ema)]
+    progress = [ProgressBar()] if settings.progress_bar else []
+    return [
+        *averaging,
+        MetricsFileKeeper(),
+        resume_checkpoint(run.checkpoints, every_n_steps=settings.checkpoint_every),
+        best_checkpoint(run.checkpoints),
+        *progress,
+    ]
+
+
+def _loggers(config: ExperimentConfig, run: RunFolder) -> list[Logger]:
+    loggers: list[Logger] = [MetricsFile(run.metrics)]
+    if config.logging.wandb != "disabled":
+        loggers.append(
+            WandbLogger(
+                name=f"{config.name}/{run.path.name}",
+                id=run.wandb_id(),
+                project=config.logging.project,
+                save_dir=run.path,
+                offline=config.logging.wandb == "offline",
+                resume="allow",
+            )
+        )
+    return loggers
