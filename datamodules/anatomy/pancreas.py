@@ -21,8 +21,8 @@ LIES: dict[str, tuple[float, tuple[float, ...]]] = {
     "l-shaped": (0.13, (-36, -18, 2, 9, 10, 10, 11)),
     "inverted-v": (0.06, (-28, -10, 10, 26, 16, 0, -16)),
 }
-"""Frequency and heights in mm, head to tail, of the gland's lies after Kreel et al., Clin Radiol 24:443 (1973), as
-counted by Covantev & Belic, Folia Medica 64 (2022), doi 10.3897/folmed.64.e60567."""
+"""Frequency and heights in mm, head to tail, of the gland's lies: Kreel's six types as counted by Covantev & Belic,
+Folia Medica 64 (2022), doi 10.3897/folmed.64.e60567."""
 
 ACROSS = (36.0, 25.0, 9.0, -14.0, -40.0, -64.0, -84.0)
 FORWARD = (43.0, 50.0, 65.0, 68.0, 56.0, 37.0, 20.0)
