@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,7 +243,8 @@ def _clear_abandoned(folder: Path) -> None:
 
 
 def _site_hash(site: SiteConfig) -> str:
-    settings = asdict(site)
+    # How many of its cases are wanted alters none of them: experiments share what is prepared.
+    settings = {f.name: getattr(site, f.name) for f in fields(site) if not f.metadata.get("selects")}
     if site.root:
         settings["root"] = str(Path(site.root).expanduser().absolute())
     return _hash(settings)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -9,6 +13,25 @@ from rich.console import Console
 from rich.table import Table
 
 _console = Console(highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def own_words() -> Iterator[None]:
+    """Leave the telling to us: Lightning's notes on its devices, loaders and loggers say nothing a user could use."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # Patches come from few, fast readers: as many workers as cores would only take them from training.
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            # Lightning's own use of torch.
+            warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def first_rank() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +16,7 @@ from callbacks.summary import collect
 from datamodules.held_out import HeldOutDataModule
 from datamodules.split import Split
 from experiments.config import ExperimentConfig
-from experiments.console import say
+from experiments.console import own_words, say
 from experiments.location import location_prior_dice
 from experiments.run_folder import RunFolder
 from experiments.training import trainer_settings
@@ -59,8 +58,7 @@ def evaluate(config: ExperimentConfig, run: RunFolder) -> dict[str, Any]:
     if config.trainer.channels_last:
         module.use_channels_last()
     rest = HeldOutDataModule(config.data, split, module.preprocessing.spacing, done)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    with own_words():
         # The checkpoint is always named: under SLURM Lightning would look for one of its own.
         _tester(config, evaluation).test(
             module, datamodule=rest, ckpt_path=str(checkpoint), verbose=False, weights_only=True

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import wandb
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.loggers import Logger, WandbLogger
 
@@ -17,6 +17,7 @@ from callbacks.progress import ProgressBar
 from datamodules.single_source import SingleSourceDataModule
 from experiments import initial_weights
 from experiments.config import ExperimentConfig, TrainerConfig
+from experiments.console import own_words, say
 from experiments.run_folder import RunFolder
 from lightning_modules.dual_ssl import DualSSLModule, Preprocessing
 
@@ -26,11 +27,11 @@ PRECISIONS = {"32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed
 def fit(config: ExperimentConfig, run: RunFolder, data: SingleSourceDataModule, resume: Path | None) -> None:
     """Train the run, from the checkpoint ``resume`` where there is one."""
     module = build_module(config, data)
-    trainer = build_trainer(config, run)
-    with warnings.catch_warnings():
-        # Patches come from few, fast readers: Lightning's hint to use as many workers as cores misleads here.
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    with own_words():
+        trainer = build_trainer(config, run)
         trainer.fit(module, datamodule=data, ckpt_path=resume and str(resume), weights_only=True)
+    if config.logging.wandb == "offline":
+        say(f"W&B was offline; to send this run: wandb sync {run.path}/wandb/offline-run-*")
 
 
 def build_module(config: ExperimentConfig, data: SingleSourceDataModule) -> DualSSLModule:
@@ -103,6 +104,7 @@ def _loggers(config: ExperimentConfig, run: RunFolder) -> list[Logger]:
                 save_dir=run.path,
                 offline=config.logging.wandb == "offline",
                 resume="allow",
+                settings=wandb.Settings(silent=True),
             )
         )
     return loggers

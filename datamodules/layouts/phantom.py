@@ -31,7 +31,7 @@ class PhantomSite(SiteConfig):
 
     layout: str = "phantom"
     site: str = "source"
-    cases: int | None = None
+    cases: int | None = field(default=None, metadata={"selects": True})
     seed: int | None = None
     factors: dict[str, float] = field(default_factory=dict)
     labels: list[int] = field(default_factory=lambda: [1, 2])
