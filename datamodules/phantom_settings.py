@@ -3,6 +3,11 @@
 A site is a seed, an orientation of its files, a number of cases, and a range of each physical factor. A factor
 runs from 0, the source's protocol, to 1. The source trains, the ``dev`` sites may be looked at to choose a
 method, the ``test`` sites may not.
+
+The factors' ranges were set twice. With the first ones a supervised model lost 1.6 points of Dice on the test sites,
+no shift worth the name; a ladder along single factors on patients of no site told which ones cost (native phase,
+fatty atrophy, lesions). The ranges were widened and the test sites given new patients then, before any other method
+had been trained.
 """
 
 from __future__ import annotations
