@@ -26,6 +26,8 @@ def own_words() -> Iterator[None]:
         with warnings.catch_warnings():
             # Patches come from few, fast readers: as many workers as cores would only take them from training.
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            # An evaluation has no use for the callbacks of training.
+            warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*")
             # Lightning's own use of torch.
             warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
             yield

@@ -10,6 +10,8 @@ import yaml
 from experiments.configuration.faults import Faults, did_you_mean
 from experiments.configuration.nodes import Items, Mapping, Node, Scalar
 
+SHIPPED = Path(__file__).parents[1]
+"""What an experiment extends is looked for beside it, then among the experiments that come with Pansite."""
 _STANDARD_TAGS = "tag:yaml.org,2002:"
 _TAGS = frozenset({"null", "bool", "int", "float", "str", "seq", "map", "merge", "timestamp", "value"})
 _MERGE_TAG = f"{_STANDARD_TAGS}merge"
@@ -85,6 +87,8 @@ def _extended(extends: Node, path: Path, chain: list[Path], faults: Faults) -> l
         if node.is_null:
             continue
         base = path.parent / Path(node.text).expanduser()
+        if not base.is_file() and (SHIPPED / node.text).is_file():
+            base = SHIPPED / node.text
         if base.resolve() in chain:
             start = chain.index(base.resolve())
             circle = " → ".join(shown(link) for link in [*chain[start:], base.resolve()])

@@ -58,6 +58,13 @@ def test_extends_is_relative_to_the_file_that_says_it(write: Write, monkeypatch:
     assert (config.seed, config.trainer.max_steps, config.logging.project) == (5, 3, "at_home")
 
 
+def test_what_comes_with_the_package_can_be_extended_unless_an_own_file_has_that_name(write: Write) -> None:
+    mine = write("extends: bases/supervised.yaml\nname: mine\ndata: {patch_size: [32, 32, 32]}")
+    assert load(mine).config.model.contrastive.weight == 0
+    write("model: {contrastive: {weight: 0.7}}", "bases/supervised.yaml")
+    assert load(mine).config.model.contrastive.weight == 0.7
+
+
 def test_a_base_reached_twice_is_no_cycle(write: Write) -> None:
     write("seed: 5", "ground.yaml")
     write("extends: ground.yaml", "left.yaml")
