@@ -39,7 +39,7 @@ def strip_plot(sites: Sequence[SiteResult], metric: str, label: str) -> Markup:
             low, median, high = np.percentile([value for _, value in kept], [25, 50, 75])
             axes.add_patch(Rectangle((low, row - 0.3), high - low, 0.6, color=colour, alpha=0.16, linewidth=0))
             axes.plot([median, median], [row - 0.3, row + 0.3], color=colour, linewidth=2, solid_capstyle="butt")
-        for number, ((case, value), shift) in enumerate(zip(kept, _swarm([value for _, value in kept]), strict=True)):
+        for number, ((case, value), shift) in enumerate(zip(kept, swarm([value for _, value in kept]), strict=True)):
             gid = f"case-{row}-{number}"
             axes.plot(
                 value,
@@ -56,7 +56,7 @@ def strip_plot(sites: Sequence[SiteResult], metric: str, label: str) -> Markup:
             gid = f"prior-{row}"
             axes.plot(site.location_prior, row, marker="d", markersize=6, markerfacecolor="none", color=MUTED, gid=gid)
             titles[gid] = f"{site.name}: a location prior alone scores {site.location_prior:.3f}"
-    axes.set_yticks(range(len(sites)), [_short(site.name) for site in sites], parse_math=False)
+    axes.set_yticks(range(len(sites)), [short(site.name) for site in sites], parse_math=False)
     axes.set_ylim(len(sites) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xticks(np.linspace(0, 1, 6))
@@ -168,7 +168,7 @@ def _calm(axes: Axes, grid: str) -> None:
         label.set_fontsize(9)
 
 
-def _swarm(values: Sequence[float]) -> list[float]:
+def swarm(values: Sequence[float]) -> list[float]:
     """Sideways shifts, in rows, that keep dots of like value apart."""
     counts: dict[int, int] = {}
     shifts = []
@@ -196,5 +196,5 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return np.array([np.nanmean(w) if np.isfinite(w).any() else np.nan for w in windows])
 
 
-def _short(name: str, length: int = 22) -> str:
+def short(name: str, length: int = 22) -> str:
     return name if len(name) <= length else f"{name[: length - 1]}…"

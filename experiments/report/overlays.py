@@ -89,7 +89,7 @@ def overlays(sites: Sequence[SiteResult]) -> dict[str, tuple[Shown, ...]]:
     Raises:
         UsageError: a file of slices can't be read.
     """
-    chosen = {site.name: _choice(site.cases) for site in sites if site.cases}
+    chosen = {site.name: choice(site.cases) for site in sites if site.cases}
     panels = sum(len(PLANES) for cases in chosen.values() for _, case in cases if case.slices)
     side = int(min(320.0, (_BYTES / max(1, panels) / 1.5) ** 0.5))
     return {
@@ -121,7 +121,7 @@ def read_slices(path: Path) -> list[Slices]:
         raise UsageError(f"{path}: not the slices of a case ({error}); evaluate the run again.") from error
 
 
-def _choice(cases: Sequence[CaseResult]) -> list[tuple[str, CaseResult]]:
+def choice(cases: Sequence[CaseResult]) -> list[tuple[str, CaseResult]]:
     """The worst and the lower median of cases in rising order of Dice."""
     median = (len(cases) - 1) // 2
     if len(cases) == 1:
@@ -134,7 +134,7 @@ def _panels(path: Path | None, side: int) -> tuple[Panel, ...]:
 
 
 def _panel(slices: Slices, side: int) -> Panel:
-    rows, columns = _window(slices)
+    rows, columns = window(slices)
     image, label, prediction, uncertainty = (
         array[rows, columns] for array in (slices.image, slices.label, slices.prediction, slices.uncertainty)
     )
@@ -153,7 +153,7 @@ def _panel(slices: Slices, side: int) -> Panel:
     )
 
 
-def _window(slices: Slices) -> tuple[slice, slice]:
+def window(slices: Slices) -> tuple[slice, slice]:
     """A square round both outlines, cut at the picture's border; the whole picture where both are empty."""
     outlined = (slices.label > 0) | (slices.prediction > 0)
     if not outlined.any():

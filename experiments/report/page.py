@@ -1,4 +1,4 @@
-"""Renders ``report.html``: one file without any outside reference, the same bytes for the same run folder."""
+"""Renders ``report.html``, one file without any outside reference, and its picture: same run folder, same bytes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from datamodules.atomic import write_text
+from datamodules.atomic import atomic_file, write_text
 from experiments.report import words
 from experiments.report.collect import collect
 from experiments.report.figures import strip_plot, training_plots
 from experiments.report.model import CaseResult, Results
 from experiments.report.overlays import PLANES, overlays
+from experiments.report.overview import overview
 from experiments.run_folder import RunFolder
 
 _HERE = Path(__file__).parent
 
 
 def write_report(run_folder: Path) -> Path:
-    """Write an evaluated run's report.
+    """Write an evaluated run's report, and beside it ``overview.png``, its one picture.
 
     Args:
         run_folder: the run's folder, ``<run.root>/<name>/<id>``.
@@ -35,9 +36,13 @@ def write_report(run_folder: Path) -> Path:
     Raises:
         UsageError: the folder is no run, the run has not been evaluated, or a file of it can't be read.
     """
-    path = RunFolder(run_folder).evaluation / "report.html"
-    write_text(path, render(collect(run_folder)))
-    return path
+    evaluation = RunFolder(run_folder).evaluation
+    results = collect(run_folder)
+    page, picture = render(results), overview(results)
+    with atomic_file(evaluation / "overview.png", "wb") as file:
+        file.write(picture)
+    write_text(evaluation / "report.html", page)
+    return evaluation / "report.html"
 
 
 def render(results: Results) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -13,12 +14,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
+from PIL import Image
 
 from datamodules.errors import UsageError
 from experiments.report.collect import collect, read_curves
 from experiments.report.overlays import overlays, read_slices
+from experiments.report.overview import overview, palette, pictured
 from experiments.report.page import write_report
 from experiments.report.words import number, summary
 
@@ -356,6 +360,78 @@ def test_slices_that_are_something_else_are_named(tmp_path: Path) -> None:
     path.write_bytes(b"not an archive")
     with pytest.raises(UsageError, match=re.escape(str(path))):
         write_report(folder)
+
+
+@pytest.fixture(scope="module")
+def picture(run: Path, html: str) -> Path:
+    return run / "evaluation" / "overview.png"
+
+
+def test_the_overview_is_a_picture_for_a_slide_beside_the_page(picture: Path) -> None:
+    with Image.open(picture) as image:
+        assert (image.format, image.size) == ("PNG", (1600, 900))
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert picture.stat().st_size <= 400_000
+    assert (pixels[[0, -1]] == 255).all(), "white to its border, as slides are"
+    assert (pixels[:, [0, -1]] == 255).all()
+    colours = palette()
+    for name in ("source", "held-out", "label", "prediction", "ink"):
+        wanted = [int(colours[name][place : place + 2], 16) for place in (1, 3, 5)]
+        assert (abs(pixels - wanted).max(axis=-1) <= 12).sum() > 200, f"{name} is to be seen"
+
+
+def test_the_same_run_gives_the_same_picture_whatever_matplotlib_is_set_to(run: Path, picture: Path) -> None:
+    with mpl.rc_context({"font.size": 20.0, "lines.linewidth": 5.0, "axes.facecolor": "red", "savefig.dpi": 30}):
+        assert overview(collect(run)) == picture.read_bytes()
+
+
+def test_the_overview_shows_every_number_that_it_is_about(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = drawn_texts(run, monkeypatch)
+    results = collect(run)
+    headline = next(text for text in texts if text.startswith("Source test"))
+    assert number(results.macro["dice"]) in headline
+    assert f"gap {number(results.gap['dice'])}" in headline
+    assert [text for text in texts if text in SITES] == [*SITES, *SITES], "the source first, left and right"
+    assert [text for text in texts if text.startswith("Dice 0.")] == [
+        f"Dice {number(site.cases[(len(site.cases) - 1) // 2].dice)}" for site in results.sites
+    ], "the median case of every site, as in the page"
+
+
+def drawn_texts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """All words of the overview, in the order in which they are drawn."""
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    said: list[str] = []
+    draw = RendererAgg.draw_text
+
+    def listen(self: Any, gc: Any, x: Any, y: Any, s: str, prop: Any, angle: Any, **others: Any) -> None:
+        said.append(s)
+        draw(self, gc, x, y, s, prop, angle, **others)
+
+    monkeypatch.setattr(RendererAgg, "draw_text", listen)
+    overview(collect(folder))
+    return said
+
+
+def test_of_many_sites_the_overview_pictures_the_best_the_worst_and_some_between(run: Path) -> None:
+    results = collect(run)
+    held_out = results.held_out
+    many = [replace(site, name=f"{site.name}_{n}") for n in range(3) for site in held_out]
+    shown = pictured(replace(results, sites=(results.sites[0], *many)))
+    assert shown[0].role == "source_test"
+    assert len(shown) == 5
+    assert {min(many, key=lambda s: s.dice).dice, max(many, key=lambda s: s.dice).dice} <= {s.dice for s in shown}
+    assert [site.name for site in pictured(results)] == list(SITES)
+
+
+def test_an_overview_without_slices_without_held_out_sites_and_with_any_name(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, cases=1, slices=False, first_case=EVIL)
+    results = collect(folder)
+    alone = replace(results, name=EVIL * 9, sites=results.sites[:1], macro={}, gap={})
+    nothing = replace(alone, sites=())
+    for variant in (results, alone, nothing):
+        with Image.open(io.BytesIO(overview(variant))) as image:
+            assert image.size == (1600, 900)
 
 
 def chromium_dom(page: Path, profile: Path) -> subprocess.CompletedProcess[str]:
