@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lightning_utilities.core.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only  # Lightning has told it the rank
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -50,44 +51,28 @@ def say(text: str) -> None:
 @rank_zero_only
 def show_summary(summary: dict[str, Any]) -> None:
     """Print the table of ``evaluation/summary.json``: a row per site, then held-out macro mean and gap."""
-    tolerance = summary["tolerance_mm"]
-    table = Table(title="Per-case results on the native grid", title_justify="left")
-    table.add_column("site")
-    table.add_column("role")
-    for column in (
-        "n",
-        "Dice",
-        "± sd",
-        "median",
-        f"NSD {tolerance:g} mm",
-        "HD95 mm",
-        "failures",
-        "location prior",
-    ):
-        table.add_column(column, justify="right")
+    table = Table(title="Per-case results on the native grid", title_justify="left", box=SIMPLE_HEAD, padding=(0, 0))
+    table.add_column("site", no_wrap=True)
+    for column in ("n", "Dice ± sd", "median", f"NSD {summary['tolerance_mm']:g} mm", "HD95 mm", "failed", "prior"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name, site in summary["sites"].items():
-        prior = summary.get("location_prior", {}).get(name)
         table.add_row(
-            name,
-            site["role"].replace("_", " "),
+            f"{name} (test)" if site["role"] == "source_test" else name,
             str(site["n"]),
-            _number(site["dice"]["mean"]),
-            _number(site["dice"]["sd"]),
+            f"{_number(site['dice']['mean'])} ± {_number(site['dice']['sd'])}",
             _number(site["dice"]["median"]),
             _number(site["nsd"]["mean"]),
             _number(site["hd95"]["mean"], ".1f"),
             str(site["failures"]),
-            _number(prior),
+            _number(summary["location_prior"].get(name)),
         )
     table.add_section()
-    for title, role, key, sign in (
-        ("held-out macro", "", "held_out_macro", ""),
-        ("gap", "source − held out", "gap", "+"),
-    ):
+    for title, key, sign in (("held-out macro", "held_out_macro", ""), ("source − macro", "gap", "+")):
         if values := summary.get(key):
             dice, nsd, hd95 = f"{values['dice']:{sign}.3f}", f"{values['nsd']:{sign}.3f}", f"{values['hd95']:{sign}.1f}"
-            table.add_row(title, role, "", dice, "", "", nsd, hd95, "", "")
+            table.add_row(title, "", f"{dice:<13}", "", nsd, hd95)
     _console.print(table)
+    say("prior: Dice of the source's mean shape at its mean place; failed: one of the two masks was empty")
 
 
 def _number(value: float | None, form: str = ".3f") -> str:
