@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import wandb
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.strategies import DDPStrategy
 
 from callbacks.checkpoint_io import KillSafeCheckpointIO
 from callbacks.checkpoints import best_checkpoint, resume_checkpoint
@@ -72,7 +73,9 @@ def trainer_settings(settings: TrainerConfig) -> dict[str, Any]:
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "num_nodes": settings.nodes,
-        "strategy": "ddp" if settings.devices * settings.nodes > 1 else "auto",
+        # Buffers are constants here. To broadcast them would be a collective in every validation step, and ranks have
+        # different numbers of those: they would wait for each other for ever.
+        "strategy": DDPStrategy(broadcast_buffers=False) if settings.devices * settings.nodes > 1 else "auto",
         "precision": PRECISIONS[settings.precision],
         "deterministic": settings.deterministic,
         "use_distributed_sampler": False,
