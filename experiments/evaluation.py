@@ -16,7 +16,7 @@ from callbacks.summary import collect
 from datamodules.held_out import HeldOutDataModule
 from datamodules.split import Split
 from experiments.config import ExperimentConfig
-from experiments.console import own_words, say
+from experiments.console import first_rank, own_words, say
 from experiments.location import location_prior_dice
 from experiments.run_folder import RunFolder
 from experiments.training import trainer_settings
@@ -27,7 +27,7 @@ def evaluate(config: ExperimentConfig, run: RunFolder) -> dict[str, Any]:
     """Compute what is missing of ``evaluation/`` and collect the rest.
 
     Returns:
-        What ``summary.json`` holds.
+        What ``summary.json`` holds; of several ranks the first alone may count on it.
 
     Raises:
         UsageError: the run is not trained yet, or a site keeps no case.
@@ -63,6 +63,9 @@ def evaluate(config: ExperimentConfig, run: RunFolder) -> dict[str, Any]:
         _tester(config, evaluation).test(
             module, datamodule=rest, ckpt_path=str(checkpoint), verbose=False, weights_only=True
         )
+    if not first_rank():
+        # The first rank alone writes the summary, and may not have done so yet.
+        return {}
     summary: dict[str, Any] = json.loads((run.evaluation / "summary.json").read_text(encoding="utf-8"))
     return summary
 
