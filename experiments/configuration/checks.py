@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from datamodules.layouts import SiteConfig
 from experiments.config import ExperimentConfig
@@ -75,7 +75,7 @@ def held_out_is_not_source(config: ExperimentConfig) -> Iterator[Problem]:
         if _reads_the_same(site, config.data.source):
             yield Problem(
                 (f"data.held_out.{key}.root", f"data.held_out.{key}", "data.source.root"),
-                f"reads what the source reads ({site.layout} at {site.root}), so it is not held out.",
+                f"reads what the source reads ({site.layout}{f' at {site.root}' * bool(site.root)}), so it is not held out.",
             )
 
 
@@ -206,7 +206,11 @@ RULES: Sequence[Callable[[ExperimentConfig], Iterator[Problem]]] = (
 
 
 def _reads_the_same(one: SiteConfig, other: SiteConfig) -> bool:
-    return bool(one.root) and (one.layout, one.root) == (other.layout, other.root)
+    if one.layout != other.layout:
+        return False
+    own = {f.name for f in fields(one) if not f.metadata.get("selects")} - {f.name for f in fields(SiteConfig)}
+    chooses = {"root", *own}
+    return (bool(one.root) or bool(own)) and all(getattr(one, key) == getattr(other, key) for key in chooses)
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -105,6 +105,7 @@ def test_the_table_of_ranges_is_tried_whole_and_names_real_keys() -> None:
         (["data.held_out.msd.layout=manifest"], "data.held_out.msd: is called like the source; give one of them another name."),
         (["data.held_out.y={layout: msd, root: /s}"], "data.held_out.y.root: reads what the source reads (msd at /s), so it is not held out."),
         (["data.held_out.y={layout: msd, root: /a/../s/}"], "data.held_out.y.root: reads what the source reads"),
+        (["data.source={layout: phantom, site: north}", "data.held_out={n: {layout: phantom, site: north, cases: 2}}"], "data.held_out.n.root: reads what the source reads (phantom), so it is not held out."),
         (["data.source.labels=[]"], "data.source.labels: is empty; list the label ids that make up the pancreas."),
         (["data.held_out.x.labels=[]"], "data.held_out.x.labels: is empty"),
         (["data.batch_size=8", "trainer.devices=3", "trainer.accumulate=2"], "data.batch_size: the global batch of 8 can't be shared out evenly among 3 devices × 1 nodes × 2 accumulated batches = 6; nearest: 6 or 12."),

@@ -1,0 +1,242 @@
+"""From a YAML to a report: what a run leaves, how it is continued, and that a kill costs nothing but time."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import Tiny
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def only_run(root: Path, name: str = "tiny") -> Path:
+    runs = [path for path in (root / name).iterdir() if path.is_dir() and ".replaced-" not in path.name]
+    assert len(runs) == 1, runs
+    return runs[0]
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    state: dict[str, torch.Tensor] = checkpoint["state_dict"]
+    return state
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "evaluation" / "per_case.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run that tests read and leave as it is."""
+    from experiments.cli import main
+
+    root = tmp_path_factory.mktemp("finished")
+    assert main(["run", str(tiny.file), f"run.root={root}"]) == 0
+    return only_run(root)
+
+
+def test_a_run_leaves_all_that_it_is_known_by(finished: Path) -> None:
+    for name in (
+        "config.yaml", "overrides.txt", "environment.json", "split.json", "metrics.csv", "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt", "evaluation/per_case.csv", "evaluation/summary.json", "evaluation/report.html",
+    ):  # fmt: skip
+        assert (finished / name).stat().st_size > 0, name
+    assert not list(finished.rglob("*.part"))
+    environment = json.loads((finished / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    assert "run.root=" in (finished / "overrides.txt").read_text()
+
+
+def test_metrics_have_every_step_once_with_the_three_losses_their_gradients_and_every_region(finished: Path) -> None:
+    with (finished / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["step"] for row in table] == [str(step) for step in range(1, 7)]
+    columns = set(table[0])
+    assert {f"loss/{term}" for term in ("total", "segmentation", "contrastive", "restoration")} <= columns
+    assert {f"grad_norm/{term}" for term in ("segmentation", "contrastive", "restoration")} <= columns
+    regions = [f"{third}_{depth}" for third in ("head", "body", "tail") for depth in ("core", "rim")]
+    assert {f"fill/{region}" for region in (*regions, "near", "mid", "far")} <= columns
+    assert [row["step"] for row in table if row["val/dice"]] == ["3", "6"]
+
+
+def test_every_case_is_measured_once_and_the_source_under_its_own_name(finished: Path) -> None:
+    table = rows(finished)
+    assert list(table[0])[:5] == ["site", "case", "dice", "nsd", "hd95"]
+    found = [(row["site"], row["case"]) for row in table]
+    assert len(set(found)) == len(found)
+    tested = json.loads((finished / "split.json").read_text())["test"]
+    assert [case for site, case in found if site == "source"] == tested
+    assert [site for site, _ in found if site != "source"] == ["north", "west", "west"]
+    summary = json.loads((finished / "evaluation" / "summary.json").read_text())
+    assert {name: site["n"] for name, site in summary["sites"].items()} == {"source": 2, "north": 1, "west": 2}
+    macro = (summary["sites"]["north"]["dice"]["mean"] + summary["sites"]["west"]["dice"]["mean"]) / 2
+    assert summary["held_out_macro"]["dice"] == pytest.approx(macro)
+    assert summary["gap"]["dice"] == pytest.approx(summary["sites"]["source"]["dice"]["mean"] - macro)
+    assert 0 < summary["location_prior"]["west"] < 1
+
+
+def test_the_same_command_finds_all_done_and_alters_nothing(finished: Path, tiny: Tiny, pansite: Command) -> None:
+    before = weights(finished)
+    stamps = {path: path.stat().st_mtime_ns for path in (finished / "evaluation" / "cases").rglob("*.json")}
+    code, out, _ = pansite("run", tiny.file, f"run.root={finished.parent.parent}", "trainer.log_every=2", "data.workers=1")
+    assert code == 0
+    assert "trained already, all 6 steps" in out
+    assert "none of them still missing" in out
+    assert equal(weights(finished), before)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+def test_a_site_added_later_is_all_that_is_computed(tiny: Tiny, pansite: Command, tmp_path: Path) -> None:
+    assert pansite("run", tiny.file, f"run.root={tmp_path}")[0] == 0
+    run = only_run(tmp_path)
+    stamps = {path: path.stat().st_mtime_ns for path in (run / "evaluation" / "cases").rglob("*.json")}
+    added = f"{{layout: phantom, site: hill, cases: 1, root: {tiny.home}/phantoms}}"
+    code, out, _ = pansite("evaluate", run, f"data.held_out.hill={added}")
+    assert code == 0
+    assert "6 cases to evaluate, 1 of them still missing" in out
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert [row["site"] for row in rows(run)].count("hill") == 1
+
+    code, _, err = pansite("evaluate", run, "model.optimizer.lr=1")
+    assert code == 2
+    assert "model.optimizer" in err
+
+    code, out, _ = pansite("run", tiny.file, f"run.root={tmp_path}", "--fresh")
+    assert code == 0
+    assert "is kept as" in out
+    assert (tmp_path / "tiny" / f"{run.name}.replaced-1" / "metrics.csv").is_file()
+    assert "hill" not in {row["site"] for row in rows(run)}
+
+
+def test_only_what_alters_the_weights_makes_another_run(tiny: Tiny, pansite: Command, tmp_path: Path) -> None:
+    words = ("fit", tiny.file, f"run.root={tmp_path}", "trainer.max_steps=1")
+    assert pansite(*words)[0] == 0
+    run = only_run(tmp_path)
+    same = ("data.workers=2", "trainer.checkpoint_every=5", "data.held_out.west.cases=1", "evaluation.overlap=0.1")
+    assert "trained already" in pansite(*words, *same)[1]
+    assert pansite(*words, "model.optimizer.lr=0.01")[0] == 0
+    assert len([path for path in run.parent.iterdir() if path.is_dir()]) == 2
+
+
+def test_fit_needs_no_held_out_file_and_evaluate_says_which_one_is_missing(
+    tiny: Tiny, pansite: Command, tmp_path: Path
+) -> None:
+    gone = "{gone: {layout: manifest, root: /nowhere/cases.csv}}"
+    assert pansite("fit", tiny.file, f"run.root={tmp_path}", "trainer.max_steps=1", f"data.held_out={gone}")[0] == 0
+    code, _, err = pansite("evaluate", only_run(tmp_path))
+    assert code == 2
+    assert "gone" in err
+    assert "/nowhere/cases.csv" in err
+
+
+def test_weights_of_another_run_are_taken_up_or_refused_in_a_sentence(
+    finished: Path, tiny: Tiny, pansite: Command, tmp_path: Path
+) -> None:
+    words = ("fit", tiny.file, f"run.root={tmp_path}", "trainer.max_steps=1", f"model.init={finished}")
+    assert pansite(*words, "model.optimizer.lr=1e-12", "model.optimizer.weight_decay=0")[0] == 0
+    start, end = weights(finished, "best"), weights(only_run(tmp_path))
+    for name in start:
+        if name.startswith("network."):
+            assert torch.allclose(start[name], end[name], atol=1e-6), name
+    code, _, err = pansite(*words, "model.network.filters=[8, 16, 32]")
+    assert code == 2
+    assert "model.init" in err
+
+
+def test_the_module_run_by_python_is_the_same_command_from_any_folder(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", "config", "check", "phantom_dual_ssl"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "phantom_dual_ssl: fine" in done.stdout
+
+
+VARIANTS = {
+    "plain": [],
+    "averaged and accumulated, with workers": ["trainer.ema=0.9", "trainer.accumulate=2", "data.workers=2"],
+    "single precision": ["trainer.precision=32"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_run_killed_anywhere_ends_with_the_same_bits(variant: str, tiny: Tiny, tmp_path: Path) -> None:
+    words = ["run", str(tiny.file), *VARIANTS[variant]]
+    assert _in_a_child([*words, f"run.root={tmp_path / 'calm'}"], None) == 0
+    calm = only_run(tmp_path / "calm")
+    kills = random.Random(variant)
+    for _ in range(4):
+        _in_a_child([*words, f"run.root={tmp_path / 'killed'}"], kills.uniform(0.2, 4.0))
+    assert _in_a_child([*words, f"run.root={tmp_path / 'killed'}"], None) == 0
+    killed = only_run(tmp_path / "killed")
+    assert killed.name == calm.name
+    for checkpoint in ("last", "best"):
+        assert equal(weights(killed, checkpoint), weights(calm, checkpoint))
+    optimiser = [
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"] for run in (calm, killed)
+    ]
+    assert str(optimiser[0]) == str(optimiser[1])
+    for name in ("metrics.csv", "evaluation/per_case.csv", "evaluation/summary.json"):
+        lines = [(run / name).read_text().splitlines() for run in (calm, killed)]
+        if name.endswith("summary.json"):  # a checkpoint file holds times: its hash is its own
+            lines = [[line for line in text if "sha256" not in line] for text in lines]
+        assert lines[0] == lines[1], name
+
+
+def _in_a_child(words: list[str], kill_after: float | None) -> int:
+    """Run the command in a fork of this process, imports done, and kill it after some seconds."""
+    import experiments.flow  # noqa: F401 - so that the fork need not import it
+    from experiments.cli import main
+
+    torch.set_num_threads(1)
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        code = 70
+        try:
+            sink = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(sink, 1)
+            code = main(words)
+        finally:
+            os._exit(code)
+    if kill_after is not None:
+        signal.signal(signal.SIGALRM, lambda *_: os.killpg(child, signal.SIGKILL))
+        signal.setitimer(signal.ITIMER_REAL, kill_after)
+    _, status = os.waitpid(child, 0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+@pytest.mark.slow
+def test_two_ranks_train_and_measure_each_case_once(tiny: Tiny, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "experiments", "run", str(tiny.file), f"run.root={tmp_path}", "trainer.devices=2",
+            # Three validation cases on two ranks: one has more to do than the other.
+            "data.source.cases=7", "data.split.folds=3",
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path)
+    found = [(row["site"], row["case"]) for row in rows(run)]
+    assert len(set(found)) == len(found) == len(json.loads((run / "split.json").read_text())["test"]) + 3
+    assert done.stdout.count("report:") == 1
