@@ -62,16 +62,14 @@ def report(path: Path) -> int:
 def prepare(loaded: Loaded) -> int:
     """Bring every site of the experiment into the store and say what was found."""
     data = loaded.config.data
-    source = SingleSourceDataModule(data.training())
-    source.prepare_data()
-    source.setup()
-    _tell(source.preparation)
+    source = _prepare(data, data.source, data.spacing)
+    _tell(source)
     for site in data.held_out.values():
         _tell(_prepare(data, site, source.spacing))
     return 0
 
 
-def _prepare(data: DataConfig, site: SiteConfig, spacing: Spacing) -> Preparation:
+def _prepare(data: DataConfig, site: SiteConfig, spacing: Spacing | None) -> Preparation:
     return prepare_site(site, spacing, data.structure, Path(data.store), processes=max(1, data.workers))
 
 

@@ -9,7 +9,6 @@ import pytorch_lightning as pl
 import wandb
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.loggers import Logger, WandbLogger
-from pytorch_lightning.strategies import DDPStrategy
 
 from callbacks.checkpoint_io import KillSafeCheckpointIO
 from callbacks.checkpoints import best_checkpoint, resume_checkpoint
@@ -73,9 +72,7 @@ def trainer_settings(settings: TrainerConfig) -> dict[str, Any]:
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "num_nodes": settings.nodes,
-        # Buffers are constants here. To broadcast them would be a collective in every validation step, and ranks have
-        # different numbers of those: they would wait for each other for ever.
-        "strategy": DDPStrategy(broadcast_buffers=False) if settings.devices * settings.nodes > 1 else "auto",
+        "strategy": "ddp" if settings.devices * settings.nodes > 1 else "auto",
         "precision": PRECISIONS[settings.precision],
         "deterministic": settings.deterministic,
         "use_distributed_sampler": False,
@@ -99,15 +96,16 @@ def _callbacks(settings: TrainerConfig, run: RunFolder) -> list[Callback]:
 def _loggers(config: ExperimentConfig, run: RunFolder) -> list[Logger]:
     loggers: list[Logger] = [MetricsFile(run.metrics)]
     if config.logging.wandb != "disabled":
-        loggers.append(
-            WandbLogger(
-                name=f"{config.name}/{run.path.name}",
-                id=run.wandb_id(),
-                project=config.logging.project,
-                save_dir=run.path,
-                offline=config.logging.wandb == "offline",
-                resume="allow",
-                settings=wandb.Settings(silent=True),
-            )
+        wandb_logger = WandbLogger(
+            name=f"{config.name}/{run.path.name}",
+            id=run.wandb_id(),
+            project=config.logging.project,
+            save_dir=run.path,
+            offline=config.logging.wandb == "offline",
+            resume="allow",
+            settings=wandb.Settings(silent=True),
         )
+        # Lightning passes on a setting that wandb has given up, and wandb complains of it in every run.
+        wandb_logger._wandb_init.pop("anonymous", None)
+        loggers.append(wandb_logger)
     return loggers

@@ -65,9 +65,6 @@ class ContrastiveTerm(nn.Module):
         parcel, *rings = config.slots
         self.slots = (*[parcel] * len(PARCEL_NAMES), *rings)
         self.head = ProjectionHead(channels, config.dimension, seed)
-        self.slot_region: Tensor
-        region = torch.arange(len(REGION_NAMES)).repeat_interleave(torch.tensor(self.slots))
-        self.register_buffer("slot_region", region, persistent=False)
 
     def forward(self, features: list[Tensor], batch: PatchBatch, uncertainty: Tensor) -> ContrastiveResult:
         """Draw, project and contrast.
@@ -95,7 +92,9 @@ class ContrastiveTerm(nn.Module):
         mode = self.config.gather
         first = 0 if mode == "none" else rank() * B * V
         picture = first + torch.arange(B * V, device=embedding.device).view(B, V, 1)
-        group = torch.where(slots.valid[:, None], picture * len(REGION_NAMES) + self.slot_region, -1)
+        # No buffer: DDP would broadcast it in every forward, and ranks validate different numbers of cases.
+        region = torch.tensor([i for i, count in enumerate(self.slots) for _ in range(count)], device=embedding.device)
+        group = torch.where(slots.valid[:, None], picture * len(REGION_NAMES) + region, -1)
         drawn = cell_uncertainty.gather(1, slots.cell)[:, None].expand(B, V, K)
         # Floats of 32 bits hold these group numbers exactly: one collective for both.
         facts = torch.stack([group.to(embedding.dtype), drawn.to(embedding.dtype)], -1).flatten(0, 1)

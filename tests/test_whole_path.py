@@ -94,7 +94,9 @@ def test_every_case_is_measured_once_and_the_source_under_its_own_name(finished:
 def test_the_same_command_finds_all_done_and_alters_nothing(finished: Path, tiny: Tiny, pansite: Command) -> None:
     before = weights(finished)
     stamps = {path: path.stat().st_mtime_ns for path in (finished / "evaluation" / "cases").rglob("*.json")}
-    code, out, _ = pansite("run", tiny.file, f"run.root={finished.parent.parent}", "trainer.log_every=2", "data.workers=1")
+    code, out, _ = pansite(
+        "run", tiny.file, f"run.root={finished.parent.parent}", "trainer.log_every=2", "data.workers=1"
+    )
     assert code == 0
     assert "trained already, all 6 steps" in out
     assert "none of them still missing" in out

@@ -73,9 +73,10 @@ def held_out_is_not_source(config: ExperimentConfig) -> Iterator[Problem]:
     """A site can't be trained on and held out."""
     for key, site in config.data.held_out.items():
         if _reads_the_same(site, config.data.source):
+            place = f"{site.layout} at {site.root}" if site.root else site.layout
             yield Problem(
                 (f"data.held_out.{key}.root", f"data.held_out.{key}", "data.source.root"),
-                f"reads what the source reads ({site.layout}{f' at {site.root}' * bool(site.root)}), so it is not held out.",
+                f"reads what the source reads ({place}), so it is not held out.",
             )
 
 

@@ -386,3 +386,8 @@ def test_supervised_batches_need_no_structure() -> None:
     blind = PatchBatch(batch.image, batch.label, nothing, nothing, batch.key, batch.case)
     module = build(0, 0)
     torch.testing.assert_close(module.losses(blind, FULL).total, module.losses(batch, FULL).total)
+
+
+def test_no_buffer_makes_ddp_wait_in_steps_of_which_ranks_have_different_numbers() -> None:
+    module = DualSSLModule(ModelConfig(), Preprocessing((3.0, 3.0, 3.0), (-100.0, 240.0), (32, 32, 32)))
+    assert not list(module.buffers())
