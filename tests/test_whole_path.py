@@ -6,12 +6,15 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
@@ -168,6 +171,36 @@ def test_the_module_run_by_python_is_the_same_command_from_any_folder(tmp_path: 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "phantom_dual_ssl: fine" in done.stdout
+
+
+@pytest.mark.skipif(
+    "PANSITE_TEST_DATA" not in os.environ, reason="PANSITE_TEST_DATA, the folder of real CTs, is not set"
+)
+def test_real_cts_of_a_manifest_are_held_out_and_predicted_on_their_own_grids(
+    finished: Path, pansite: Command, tmp_path: Path
+) -> None:
+    """A NIfTI and a DICOM series whose label is stored in another orientation."""
+    real = Path(os.environ["PANSITE_TEST_DATA"]) / "totalsegmentator"
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    manifest = tmp_path / "cases.csv"
+    manifest.write_text(
+        "case,image,label\n"
+        f"nifti,{real / 'example_ct.nii.gz'},{real / 'example_seg_fast_force_split.nii.gz'}\n"
+        f"dicom,{real / 'example_ct_dicom'},{real / 'example_seg_dicom.nii.gz'}\n"
+        f"mr,{real / 'example_mr_sm.nii.gz'},{real / 'example_seg_mr.nii.gz'}\n"
+    )
+    site = f"data.held_out={{real: {{layout: manifest, root: {manifest}, labels: [7]}}}}"
+    code, _, err = pansite("evaluate", run, site, "predictions=true")
+    assert code == 0, err
+    assert [row["case"] for row in rows(run) if row["site"] == "real"] == ["dicom", "nifti"]
+    excluded = json.loads((run / "evaluation" / "excluded.json").read_text())
+    assert "not a CT" in excluded["real"]["mr"]
+    original, predicted = (
+        nib.load(path) for path in (real / "example_ct.nii.gz", run / "predictions" / "real" / "nifti.nii.gz")
+    )
+    assert predicted.shape == original.shape
+    assert np.allclose(predicted.affine, original.affine, atol=1e-3)
 
 
 VARIANTS = {

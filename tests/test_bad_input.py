@@ -1,0 +1,165 @@
+"""What a person brings that can't be used costs them one sentence: exit code 2, nothing lost, nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from datamodules.layouts.phantom import PhantomSite, cases
+from tests.conftest import Tiny
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def own(tiny: Tiny, tmp_path: Path) -> Path:
+    """A manifest of four good cases, and a fifth row for what is bad: ``bad.nii.gz`` and ``bad_label.nii.gz``."""
+    source = PhantomSite(name="source", site="source", cases=4, root=str(tiny.home / "phantoms"))
+    rows = ["case,image,label"]
+    for case in cases(source):
+        source.materialise(case)
+        rows.append(f"{case.case},{case.image},{case.label}")
+    first = cases(source)[0]
+    assert first.label is not None
+    shutil.copy(first.image, tmp_path / "bad.nii.gz")
+    shutil.copy(first.label, tmp_path / "bad_label.nii.gz")
+    rows.append("bad,bad.nii.gz,bad_label.nii.gz")
+    (tmp_path / "cases.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(change(np.asarray(image.dataobj)), image.affine), path)
+
+
+def _with_nan(hu: np.ndarray) -> np.ndarray:
+    values = hu.astype(np.float32)
+    values[3, 3, 3] = np.nan
+    return values
+
+
+FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "image without label": (lambda home: (home / "bad_label.nii.gz").unlink(), "bad_label.nii.gz"),
+    "label without image": (lambda home: (home / "bad.nii.gz").unlink(), "bad.nii.gz"),
+    "damaged file": (lambda home: (home / "bad.nii.gz").write_bytes(b"\x1f\x8b broken") and None, "bad.nii.gz"),
+    "other grid": (lambda home: rewrite(home / "bad_label.nii.gz", lambda a: a[:-3]), "grid"),
+    "not a CT": (lambda home: rewrite(home / "bad.nii.gz", lambda a: abs(a) // 4), "not a CT"),
+    "label without the id": (lambda home: rewrite(home / "bad_label.nii.gz", lambda a: a * 3), "3"),
+    "empty mask": (lambda home: rewrite(home / "bad_label.nii.gz", np.zeros_like), "empty"),
+    "NaN": (lambda home: rewrite(home / "bad.nii.gz", _with_nan), "NaN"),
+    "absurd HU": (lambda home: rewrite(home / "bad.nii.gz", lambda a: a.astype(np.float32) * 1e6), "HU"),
+    "4-D": (lambda home: rewrite(home / "bad.nii.gz", lambda a: np.stack([a, a], -1)), "4"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_case_is_left_out_by_name_with_the_reason_and_the_rest_goes_on(
+    fault: str, own: Path, tiny: Tiny, pansite: Command
+) -> None:
+    spoil, word = FAULTS[fault]
+    spoil(own)
+    code, out, err = pansite(
+        "prepare", tiny.file, "data.held_out={}", f"data.store={own / 'store'}",
+        f"data.source={{name: own, layout: manifest, root: {own / 'cases.csv'}, labels: [1]}}",
+    )  # fmt: skip
+    assert code == 0, err
+    (line,) = [line for line in out.splitlines() if "own/bad" in line]
+    assert "is left out" in line
+    assert word in line
+    assert "own: 4 cases" in out
+    assert "Traceback" not in out + err
+    assert not list((own / "store").rglob("*.part"))
+    assert not list((own / "store").rglob("bad/*"))
+
+
+def test_a_site_that_keeps_no_case_ends_the_command(own: Path, tiny: Tiny, pansite: Command) -> None:
+    (own / "bad.nii.gz").write_bytes(b"no image")
+    (own / "cases.csv").write_text("case,image,label\nbad,bad.nii.gz,bad_label.nii.gz\n")
+    site = f"data.source={{name: own, layout: manifest, root: {own / 'cases.csv'}}}"
+    code, _, err = pansite("fit", tiny.file, site, f"data.store={own / 'store'}", f"run.root={own / 'runs'}")
+    assert code == 2
+    assert "'own'" in err
+    assert "bad" in err
+    assert not (own / "runs").exists()
+
+
+def test_a_patch_larger_than_the_volumes_is_padded_and_that_is_said(
+    tiny: Tiny, pansite: Command, tmp_path: Path
+) -> None:
+    with pytest.warns(UserWarning, match="are smaller than the patch of 64×64×64 voxels"):
+        code, _, err = pansite(
+            "fit", tiny.file, f"run.root={tmp_path}", "data.patch_size=[64, 64, 64]", "trainer.max_steps=1"
+        )
+    assert code == 0, err
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(
+    tiny: Tiny, pansite: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def full(source: str, target: str | Path) -> None:
+        if Path(target).name in {"split.json", "record.json"}:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    code, _, err = pansite("fit", tiny.file, f"run.root={tmp_path}", "trainer.max_steps=1")
+    assert code == 2
+    assert "the disk is full" in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.rglob("*.part"))
+    monkeypatch.undo()
+    assert pansite("fit", tiny.file, f"run.root={tmp_path}", "trainer.max_steps=1")[0] == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become an unprivileged user")
+def test_a_folder_that_may_not_be_written_to_is_named(tiny: Tiny, pansite: Command, tmp_path: Path) -> None:
+    """As nobody, in a fork: root may write anywhere."""
+    from experiments.cli import main
+
+    # All is imported here: nobody may not be allowed to read where Python is.
+    assert pansite("prepare", tiny.file)[0] == 0
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o755)
+    said = tmp_path / "said"
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            words = [f"run.root={closed}", f"data.store={closed}", "data.held_out={}"]
+            with said.open("w") as file, redirect_stderr(file):
+                os.setgid(65534)
+                os.setuid(65534)
+                code = main(["fit", "phantom_quick", *words, f"data.source.root={closed}"])
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    assert str(closed) in said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert not list(closed.iterdir())
+
+
+def test_what_is_no_run_and_what_is_no_checkpoint_of_ours_is_refused(
+    tiny: Tiny, pansite: Command, tmp_path: Path
+) -> None:
+    code, _, err = pansite("evaluate", tmp_path)
+    assert code == 2
+    assert "holds no run" in err
+    assert pansite("fit", tiny.file, f"run.root={tmp_path}", "trainer.max_steps=1")[0] == 0
+    (run,) = [path for path in (tmp_path / "tiny").iterdir() if path.is_dir()]
+    for checkpoint in (run / "checkpoints").glob("*.ckpt"):
+        checkpoint.write_bytes(b"a picture of a cat")
+    code, _, err = pansite("evaluate", run, "checkpoint=last")
+    assert code == 2
+    assert "last.ckpt" in err
+    assert "Traceback" not in err
