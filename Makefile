@@ -10,7 +10,7 @@ demo: .venv/ready
 
 # Style, types, then every test with coverage. One thread a process: several run side by side.
 test: .venv/ready lint
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n auto --dist loadfile \
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m "not gpu" -n auto --dist loadfile \
 		--cov --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: .venv/ready

@@ -86,7 +86,8 @@ def test_nothing_outside_the_cells_is_touched_and_the_result_stays_in_the_window
     assert torch.equal(found.image[~found.mask], image[~found.mask])
     assert found.image.min() >= 0
     assert found.image.max() <= 1
-    assert (found.image != image)[found.mask].float().mean() > 0.8
+    changed = (found.image != image)[found.mask].float()
+    assert not len(changed) or changed.mean() > 0.8
 
 
 def test_eligible_cells_are_taken_with_their_probability_and_decoys_hold_nothing_of_the_region() -> None:
