@@ -34,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(error)
         return 2
     except SystemExit as ending:
-        # argparse leaves this way after --help.
+        # argparse leaves this way after --help, Lightning after Ctrl-C.
+        if isinstance(ending.__context__, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr)
+            return 130
         return ending.code if isinstance(ending.code, int) else 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from callbacks.checkpoint_io import latest, read_checkpoint
 from datamodules.config import DataConfig
@@ -24,11 +26,13 @@ def run(loaded: Loaded, fresh: bool = False) -> int:
     """Prepare every site, fit on the source, evaluate what is missing, write the report."""
     prepare(loaded)
     folder = _fit(loaded, fresh)
-    return _evaluate(loaded.config, folder)
+    return _conclude(evaluation.evaluate(loaded.config, folder), folder)
 
 
 def fit(loaded: Loaded, fresh: bool = False) -> int:
     """Fit on the source alone."""
+    data = loaded.config.data
+    _tell(_prepare(data, data.source, data.spacing))
     _fit(loaded, fresh)
     return 0
 
@@ -46,9 +50,14 @@ def evaluate(path: Path, overrides: list[str]) -> int:
         raise UsageError(
             f"{altered[0]}: decides what is trained, and this run is trained; fit an experiment with it instead."
         )
+    summary = evaluation.evaluate(loaded.config, folder)
     if first_rank():
-        folder.write_config(loaded.yaml)
-    return _evaluate(loaded.config, folder)
+        for site, cases in folder.read_excluded().items():
+            _tell_excluded(site, cases)
+        # Sites stay with the run once they have been evaluated; which checkpoint and how is asked for each time.
+        sites = [override for override in overrides if override.startswith("data.held_out")]
+        folder.write_config(load_experiment(folder.config, sites).yaml)
+    return _conclude(summary, folder)
 
 
 def report(path: Path) -> int:
@@ -80,11 +89,15 @@ def _tell(preparation: Preparation) -> None:
         f"{preparation.site}: {len(preparation.kept)} cases ({preparation.reused} already prepared) at {spacing} mm, "
         f"pancreas {min(volumes):.0f} to {max(volumes):.0f} ml"
     )
-    for case, reason in preparation.excluded.items():
-        say(f"  {preparation.site}/{case} is left out: {reason}")
+    _tell_excluded(preparation.site, preparation.excluded)
     for stored in preparation.kept:
         for warning in stored.record.warnings:
             say(f"  {preparation.site}/{stored.record.case}: {warning}")
+
+
+def _tell_excluded(site: str, cases: Mapping[str, str]) -> None:
+    for case, reason in cases.items():
+        say(f"  {site}/{case} is left out: {reason}")
 
 
 def _fit(loaded: Loaded, fresh: bool) -> RunFolder:
@@ -100,13 +113,18 @@ def _fit(loaded: Loaded, fresh: bool) -> RunFolder:
             say(f"the run that was here is kept as {aside}")
         resume = latest(folder.checkpoints)
         step = 0 if resume is None else int(read_checkpoint(resume)["global_step"])
+        done = step >= config.trainer.max_steps
+        # What does not fit is refused before the folder tells of a run.
+        module = None if done else training.build_module(config, data)
+        if module is not None and resume is not None:
+            training.check_resumable(module, resume)
         if first:
             folder.describe(loaded.yaml, loaded.overrides, data.split.to_dict())
-        if step >= config.trainer.max_steps:
+        if module is None:
             say(f"{folder.path}: trained already, all {step} steps")
             return folder
         say(f"{folder.path}: {f'going on from step {step}' if step else 'starting'}")
-        training.fit(config, folder, data, resume)
+        training.fit(config, folder, module, data, resume)
     return folder
 
 
@@ -122,8 +140,8 @@ def _id(config: ExperimentConfig, data: SingleSourceDataModule) -> str:
     )
 
 
-def _evaluate(config: ExperimentConfig, folder: RunFolder) -> int:
-    show_summary(evaluation.evaluate(config, folder))
+def _conclude(summary: dict[str, Any], folder: RunFolder) -> int:
+    show_summary(summary)
     if first_rank():
         report(folder.path)
     return 0

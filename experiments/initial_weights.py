@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from callbacks.checkpoint_io import read_checkpoint
 from datamodules.errors import UsageError
@@ -42,8 +45,20 @@ def load(module: DualSSLModule, checkpoint: Path) -> None:
         for name, value in read_checkpoint(checkpoint)["state_dict"].items()
         if name.startswith(prefix)
     }
-    try:
-        module.network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UsageError(f"model.init: {checkpoint} does not fit model.network: {reason}") from error
+    if reason := misfit(weights, module.network.state_dict()):
+        raise UsageError(f"model.init: {checkpoint} does not fit model.network: {reason}.")
+    module.network.load_state_dict(weights)
+
+
+def misfit(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
+    """How two sets of weights differ in names or shapes, told by the first that does; None where they don't."""
+    names = [name for name in {**wanted, **found} if _shape(found, name) != _shape(wanted, name)]
+    if not names:
+        return None
+    first = names[0]
+    there, here = (_shape(weights, first) or "not there" for weights in (found, wanted))
+    return f"{len(names)} weights differ, as {first}, which is {there} instead of {here}"
+
+
+def _shape(weights: Mapping[str, Tensor], name: str) -> str | None:
+    return "×".join(map(str, weights[name].shape)) or "a number" if name in weights else None

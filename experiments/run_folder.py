@@ -93,6 +93,11 @@ class RunFolder:
         split: dict[str, list[str]] = json.loads(self.split.read_text(encoding="utf-8"))
         return split
 
+    def read_excluded(self) -> dict[str, dict[str, str]]:
+        """The cases that the evaluation left out and why, by site."""
+        excluded: dict[str, dict[str, str]] = json.loads((self.evaluation / "excluded.json").read_text("utf-8"))
+        return excluded
+
     def set_aside(self) -> Path | None:
         """Move what stands here to a free name beside it, so that a fresh run loses nothing.
 

@@ -10,23 +10,30 @@ import wandb
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from callbacks.checkpoint_io import KillSafeCheckpointIO
+from callbacks.checkpoint_io import KillSafeCheckpointIO, read_checkpoint
 from callbacks.checkpoints import best_checkpoint, resume_checkpoint
 from callbacks.metrics_file import MetricsFile, MetricsFileKeeper
 from callbacks.progress import ProgressBar
+from datamodules.errors import UsageError
 from datamodules.single_source import SingleSourceDataModule
 from experiments import initial_weights
 from experiments.config import ExperimentConfig, TrainerConfig
 from experiments.console import own_words, say
+from experiments.initial_weights import misfit
 from experiments.run_folder import RunFolder
 from lightning_modules.dual_ssl import DualSSLModule, Preprocessing
 
 PRECISIONS = {"32": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
 
 
-def fit(config: ExperimentConfig, run: RunFolder, data: SingleSourceDataModule, resume: Path | None) -> None:
+def fit(
+    config: ExperimentConfig,
+    run: RunFolder,
+    module: DualSSLModule,
+    data: SingleSourceDataModule,
+    resume: Path | None,
+) -> None:
     """Train the run, from the checkpoint ``resume`` where there is one."""
-    module = build_module(config, data)
     with own_words():
         trainer = build_trainer(config, run)
         trainer.fit(module, datamodule=data, ckpt_path=resume and str(resume), weights_only=True)
@@ -45,6 +52,20 @@ def build_module(config: ExperimentConfig, data: SingleSourceDataModule) -> Dual
     if config.trainer.compile:
         module.network.compile()
     return module
+
+
+def check_resumable(module: DualSSLModule, checkpoint: Path) -> None:
+    """Let training go on only from what such a training has left.
+
+    Raises:
+        UsageError: the checkpoint is of another network, or not of a training at all.
+    """
+    content = read_checkpoint(checkpoint)
+    reason = misfit(content["state_dict"], module.state_dict())
+    if missing := [key for key in ("pytorch-lightning_version", "loops", "optimizer_states") if key not in content]:
+        reason = f"it has no {missing[0]}"
+    if reason:
+        raise UsageError(f"{checkpoint}: is not a checkpoint of this run ({reason}); start anew with --fresh.")
 
 
 def build_trainer(config: ExperimentConfig, run: RunFolder) -> pl.Trainer:
