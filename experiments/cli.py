@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit code: 0 all well, 2 a mistake that one sentence on stderr names, 130 interrupted.
     """
+    # Before torch is imported: threads that spin while they wait slow all that runs beside them many times over.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return _run(sys.argv[1:] if arguments is None else list(arguments))
     except UsageError as error:
