@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from lightning_modules.keyed_initialisation import keyed_initialisation
+from lightning_modules.memory_layout import keep_layout
 
 SLOPE = 0.01
 
@@ -38,6 +39,7 @@ class RestorationDecoder(nn.Module):
                 for stride in self.strides
             )
         self.activation = nn.LeakyReLU(SLOPE)
+        keep_layout(self)
 
     def forward(self, encoder: dict[int, Tensor]) -> Tensor:
         """B×1×D×H×W, the restored image, from encoder features by stride."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from datamodules.errors import UsageError
 from lightning_modules.keyed_initialisation import keyed_initialisation
+from lightning_modules.memory_layout import keep_layout
 from lightning_modules.networks.backbone import Backbone
 from lightning_modules.networks.config import DynUNetConfig
 
@@ -82,6 +83,7 @@ def build_dynunet(config: DynUNetConfig, seed: int) -> Backbone:
     heads = min(DEEP_HEADS, levels - 2) if config.deep_supervision else 0
     with keyed_initialisation(seed, "backbone"):
         network = monai_dynunet(config, heads)
+    keep_layout(network)
     deep = network.deep_supervision_heads if heads else nn.ModuleList()
     stages = [network.input_block, *network.downsamples, network.bottleneck]
     channels = {2**level: width for level, width in enumerate(config.filters)}

@@ -109,3 +109,19 @@ def test_compiling_keeps_names_values_and_a_graph_that_can_be_measured_first() -
 def test_too_few_levels_or_widths_are_refused_by_key(filters: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match=r"model\.network\.filters"):
         NETWORKS.build(DynUNetConfig(filters=filters), 0)
+
+
+def test_channels_last_maps_stay_channels_last_and_give_the_same_logits_and_gradients() -> None:
+    network = build_dynunet(DynUNetConfig(filters=FILTERS), seed=0)
+    x = torch.rand(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = network(x).logits
+    gradients = torch.autograd.grad(expected.square().mean(), list(network.parameters()))
+    last = torch.channels_last_3d
+    network.to(memory_format=last)
+    features = network(x.contiguous(memory_format=last))
+    maps = [*features.encoder.values(), *features.decoder.values()]
+    assert all(m.is_contiguous(memory_format=last) for m in maps)
+    torch.testing.assert_close(features.logits, expected, rtol=1e-4, atol=1e-4)
+    found = torch.autograd.grad(features.logits.square().mean(), list(network.parameters()))
+    for a, b in zip(found, gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
