@@ -1,11 +1,12 @@
 """The cells in which appearance is corrupted: a regular grid of cubes (in mm), placed at random over each patch.
 
-B sample, D H W voxels, I J K cells along the three axes (as many as the sample with the most needs).
+B sample, D H W voxels, I J K cells along the three axes (as many as the sample with the most needs), N chosen voxels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,27 @@ from torch import Tensor
 from datamodules.randomness import numpy_generator
 
 FEWEST_VOXELS = 2
+
+
+class Voxels(NamedTuple):
+    """Voxels chosen from a batch, in the order of its memory; what is done to few of them should not cost as all."""
+
+    position: Tensor
+    """int64 N: place in the flattened B×1×D×H×W."""
+    sample: Tensor
+    """int64 N."""
+    place: tuple[Tensor, Tensor, Tensor]
+    """Three of int64 N: the voxel along D, H, W."""
+    cell: tuple[Tensor, Tensor, Tensor]
+    """Three of int64 N: its cell along the three axes."""
+
+    def of(self, field: Tensor) -> Tensor:
+        """N: the values of a field B×1×D×H×W at the voxels."""
+        return field.flatten()[self.position]
+
+    def of_cells(self, values: Tensor) -> Tensor:
+        """N: for each voxel the value of its cell, from B×I×J×K."""
+        return values[self.sample, *self.cell]
 
 
 class CellGrid:
@@ -51,11 +73,13 @@ class CellGrid:
         """Three of B×length: the cell of each voxel along an axis."""
         self.local = [position % self.edges[:, [a]] for a, position in enumerate(positions)]
         """Three of B×length: the place of each voxel within its cell along an axis."""
-        self._member = [
+        member = [
             (cell[:, None] == torch.arange(count, device=device)[:, None]).float()
             for cell, count in zip(self.cell, self.size, strict=True)
         ]
-        self.voxels = self.sum(torch.ones(len(self.counts), 1, *shape, device=device))
+        self._member = member
+        i, j, k = (along.sum(2) for along in member)
+        self.voxels = i[:, :, None, None] * j[:, None, :, None] * k[:, None, None, :]
         """B×I×J×K: voxels of each cell within the patch; 0 for cells that a sample does not have."""
 
     def sum(self, field: Tensor) -> Tensor:
@@ -77,6 +101,15 @@ class CellGrid:
                 for table, d, h, w in zip(values, *self.cell, strict=True)
             ]
         )[:, None]
+
+    def choose(self, position: Tensor) -> Voxels:
+        """The voxels at int64 N positions in the flattened B×1×D×H×W."""
+        _, H, W = self.shape
+        plane, w = position // W, position % W
+        row, h = plane // H, plane % H
+        sample, d = row // self.shape[0], row % self.shape[0]
+        cell = (self.cell[0][sample, d], self.cell[1][sample, h], self.cell[2][sample, w])
+        return Voxels(position, sample, (d, h, w), cell)
 
 
 def random_grid(

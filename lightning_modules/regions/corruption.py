@@ -1,6 +1,6 @@
 """The corruption of appearance: x̃ = M̃·T(x) + (1−M̃)·x, cell by cell.
 
-B sample, D H W voxels, I J K cells along the three axes, O operators.
+B sample, D H W voxels, I J K cells along the three axes, O operators, T taken cells.
 """
 
 from __future__ import annotations
@@ -69,13 +69,16 @@ class Corruption:
             taken = self._take(grid, draws, region)
             near = _near_ring(grid, distance.float(), self.spacing)
             drawn = grid.spread(self._operators(draws, taken))
-            x = image.float()
-            for i, name in enumerate(self.weights):
-                where = (drawn & 2**i) > 0
-                altered = OPERATORS[name](x, Cells(grid, draws, where, near, self.spacing))
-                x = torch.where(where, altered.clamp(0, 1), x)
             mask = drawn > 0
-            return Corrupted(torch.where(mask, x.to(image.dtype), image), mask)
+            voxels = mask.flatten().nonzero().squeeze(1)
+            bits = drawn.flatten()[voxels]
+            x = image.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+            for i, name in enumerate(self.weights):
+                chosen = grid.choose(voxels[(bits & 2**i) > 0])
+                if len(chosen.position) > 0:
+                    altered = OPERATORS[name](x, Cells(grid, draws, chosen, near, self.spacing))
+                    x.view(-1)[chosen.position] = altered.clamp(0, 1)
+            return Corrupted(x.to(image.dtype), mask)
 
     def _take(self, grid: CellGrid, draws: Draws, region: Tensor) -> Tensor:
         """bool B×I×J×K: eligible cells, and decoys among the cells that hold nothing of M."""
@@ -89,15 +92,17 @@ class Corruption:
         """int16 B×I×J×K: bit i stands for operator i; one or two bits in the taken cells, none elsewhere."""
         weights = torch.tensor(list(self.weights.values()), device=taken.device)
         others = weights * (1 - torch.eye(len(weights), device=taken.device))
-        chance = draws.per_cell("operators", 3)
-        first = _choose(chance[0], weights.expand(*taken.shape, -1))
+        chance = draws.per_cell("operators", 3)[:, taken]
+        first = _choose(chance[0], weights)
         second = _choose(chance[1], others[first])
         two = (chance[2] < SECOND_OPERATOR) & (len(weights) > 1)
-        return torch.where(taken, 2**first | torch.where(two, 2**second, 0), 0).to(torch.int16)
+        drawn = torch.zeros(taken.shape, dtype=torch.int16, device=taken.device)
+        drawn[taken] = (2**first | torch.where(two, 2**second, 0)).to(torch.int16)
+        return drawn
 
 
 def _choose(chance: Tensor, weights: Tensor) -> Tensor:
-    """Index of the weight that ``chance`` (uniform in [0, 1), of shape …) falls on; ``weights`` is …×O."""
+    """int64 T: the weight that ``chance`` (T, uniform in [0, 1)) falls on; ``weights`` is T×O, or O alike for all."""
     edges = weights.cumsum(-1)
     passed = chance[..., None] * edges[..., -1:] >= edges
     return passed.sum(-1).clamp(max=weights.shape[-1] - 1)

@@ -27,10 +27,15 @@ def picture(seed: int = 0) -> Tensor:
     return torch.rand(2, 1, *SHAPE, generator=torch.Generator().manual_seed(seed))
 
 
-def everywhere(grid: CellGrid, near: Tensor | None = None) -> Cells:
-    where = torch.ones(2, 1, *SHAPE, dtype=torch.bool)
+def everywhere(grid: CellGrid, near: Tensor | None = None, samples: int = 2) -> Cells:
+    voxels = grid.choose(torch.arange(samples * SHAPE[0] * SHAPE[1] * SHAPE[2]))
     near = torch.zeros(2, *grid.size, dtype=torch.bool) if near is None else near
-    return Cells(grid, Draws(KEY, 0, grid, torch.device("cpu")), where, near, SPACING)
+    return Cells(grid, Draws(KEY[:samples], 0, grid, torch.device("cpu")), voxels, near, SPACING)
+
+
+def altered_by(name: str, image: Tensor, cells: Cells) -> Tensor:
+    """The image with an operator's values in all of its voxels."""
+    return OPERATORS[name](image, cells).view_as(image)
 
 
 def plain_grid(edge: int = 4) -> CellGrid:
@@ -169,7 +174,7 @@ def test_every_operator_of_the_defaults_exists_and_the_other_way_round() -> None
 
 def test_shuffle_permutes_within_the_cells() -> None:
     image, grid = picture(), plain_grid(5)
-    shuffled = OPERATORS["shuffle"](image, everywhere(grid))
+    shuffled = altered_by("shuffle", image, everywhere(grid))
     assert (shuffled != image).float().mean() > 0.7
     for sample in range(2):
         for before, after in zip(blocks(grid, image, sample), blocks(grid, shuffled, sample), strict=True):
@@ -181,7 +186,7 @@ def test_shuffle_moves_a_voxel_no_farther_than_a_small_block() -> None:
     grid = plain_grid(9)
     for axis in range(3):
         image = place[axis].expand(2, 1, *SHAPE)
-        assert (OPERATORS["shuffle"](image, everywhere(grid)) - image).abs().max() <= 2
+        assert (altered_by("shuffle", image, everywhere(grid)) - image).abs().max() <= 2
 
 
 def test_remap_keeps_order_and_both_ends() -> None:
@@ -189,12 +194,12 @@ def test_remap_keeps_order_and_both_ends() -> None:
     ramp = torch.linspace(0, 1, 2 * 12 * 13 * 14).view(2, 1, *SHAPE)
     ends = torch.zeros_like(ramp)
     ends[..., ::2] = 1
-    remapped = OPERATORS["remap"](ramp, everywhere(grid))
+    remapped = altered_by("remap", ramp, everywhere(grid))
     for sample in range(2):
         for before, after in zip(blocks(grid, ramp, sample), blocks(grid, remapped, sample), strict=True):
             assert (after[before.argsort()].diff() >= -1e-6).all()
     assert (remapped - ramp).abs().max() > 0.1
-    torch.testing.assert_close(OPERATORS["remap"](ends, everywhere(grid)), ends)
+    torch.testing.assert_close(altered_by("remap", ends, everywhere(grid)), ends)
 
 
 def test_blur_is_a_gaussian_equally_wide_in_mm() -> None:
@@ -203,19 +208,19 @@ def test_blur_is_a_gaussian_equally_wide_in_mm() -> None:
     point = torch.zeros(2, 1, *SHAPE)
     point[:, :, 6, 6, 7] = 1
     cells = everywhere(grid)._replace(spacing=spacing)
-    blurred = OPERATORS["blur"](point, cells)
+    blurred = altered_by("blur", point, cells)
     width = 0.7 + 1.3 * cells.draws.per_sample("blur", 1)
     for sample in range(2):
         sigma = [float(width[sample]) / step for step in spacing]
         expected = torch.tensor(gaussian_filter(point[sample, 0].double().numpy(), sigma, truncate=20, mode="constant"))
         torch.testing.assert_close(blurred[sample, 0].double(), expected, atol=0.02 * float(expected.max()), rtol=0)
     flat = torch.full((2, 1, *SHAPE), 0.3)
-    torch.testing.assert_close(OPERATORS["blur"](flat, everywhere(grid)), flat)
+    torch.testing.assert_close(altered_by("blur", flat, everywhere(grid)), flat)
 
 
 def test_noise_has_mean_zero_and_a_strength_of_its_cell() -> None:
     grid = plain_grid(6)
-    added = OPERATORS["noise"](torch.zeros(2, 1, *SHAPE), everywhere(grid))
+    added = altered_by("noise", torch.zeros(2, 1, *SHAPE), everywhere(grid))
     assert abs(float(added.mean())) < 0.01
     full = [float(b.std()) for s in range(2) for b in blocks(grid, added, s) if len(b) == 216]
     assert min(full) > 0.01
@@ -225,7 +230,7 @@ def test_noise_has_mean_zero_and_a_strength_of_its_cell() -> None:
 
 def test_inpaint_leaves_the_cells_mean_or_noise_about_it() -> None:
     image, grid = picture(), plain_grid(4)
-    painted = OPERATORS["inpaint"](image, everywhere(grid))
+    painted = altered_by("inpaint", image, everywhere(grid))
     flat, noisy = 0, 0
     for sample in range(2):
         for before, after in zip(blocks(grid, image, sample), blocks(grid, painted, sample), strict=True):
@@ -248,7 +253,7 @@ def test_swap_takes_whole_cells_of_the_near_ring(has_near: bool) -> None:
     if has_near:
         near[0, 1, 1, 1] = near[0, 2, 1, 1] = near[1, 1, 2, 2] = True
     allowed = near if has_near else (grid.voxels > 0)
-    swapped = OPERATORS["swap"](image, everywhere(grid, near))
+    swapped = altered_by("swap", image, everywhere(grid, near))
     donors = [
         [b for b, n in zip(blocks(grid, image, s), _near_of_blocks(grid, allowed, s), strict=True) if n]
         for s in range(2)
@@ -272,9 +277,21 @@ def _near_of_blocks(grid: CellGrid, allowed: Tensor, sample: int) -> list[bool]:
 def test_random_conv_changes_texture_but_not_flat_tissue() -> None:
     grid = plain_grid()
     flat = torch.full((2, 1, *SHAPE), 0.6)
-    torch.testing.assert_close(OPERATORS["random_conv"](flat, everywhere(grid)), flat)
+    torch.testing.assert_close(altered_by("random_conv", flat, everywhere(grid)), flat)
     image = picture()
-    altered = OPERATORS["random_conv"](image, everywhere(grid))
+    altered = altered_by("random_conv", image, everywhere(grid))
     assert (altered - image).abs().mean() > 0.1
-    again = OPERATORS["random_conv"](image[:1], everywhere(grid)._replace(draws=Draws(KEY[:1], 0, grid, image.device)))
+    again = altered_by("random_conv", image[:1], everywhere(grid, samples=1))
     torch.testing.assert_close(altered[:1], again)
+
+
+@pytest.mark.parametrize("name", sorted(OPERATORS))
+def test_an_operator_says_of_few_voxels_what_it_says_of_them_among_all(name: str) -> None:
+    image, grid = picture(), plain_grid(4)
+    near = torch.zeros(2, *grid.size, dtype=torch.bool)
+    near[:, 1, 1, 1] = True
+    whole = altered_by(name, image, everywhere(grid, near))
+    number = grid.spread(torch.arange(grid.voxels.numel()).view(2, *grid.size))
+    chosen = (number % 7 == 0).flatten().nonzero().squeeze(1)
+    few = OPERATORS[name](image, everywhere(grid, near)._replace(voxels=grid.choose(chosen)))
+    torch.testing.assert_close(few, whole.flatten()[chosen])

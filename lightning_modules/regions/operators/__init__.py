@@ -1,7 +1,7 @@
 """What can be done to the appearance of a cell: one file an operator, each a pure function of a patch.
 
-An operator gets the whole patches and says how they would look if it were applied everywhere it is asked for
-(:attr:`Cells.where`); whoever calls it takes those voxels and no others. B sample, D H W voxels, I J K cells.
+An operator gets the whole patches and says how the voxels of the cells that it was drawn for (:attr:`Cells.voxels`)
+would look; it has no way to touch others. B sample, D H W voxels, I J K cells, N voxels that it was drawn for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lightning_modules.regions.cells import CellGrid
+from lightning_modules.regions.cells import CellGrid, Voxels
 from lightning_modules.regions.draws import Draws
 
 
@@ -20,8 +20,8 @@ class Cells(NamedTuple):
 
     grid: CellGrid
     draws: Draws
-    where: Tensor
-    """bool B×1×D×H×W: the voxels of the cells that this operator was drawn for."""
+    voxels: Voxels
+    """The N voxels of the cells that this operator was drawn for; whole cells."""
     near: Tensor
     """bool B×I×J×K: cells of the near ring."""
     spacing: tuple[float, float, float]
@@ -29,4 +29,4 @@ class Cells(NamedTuple):
 
 
 Operator = Callable[[Tensor, Cells], Tensor]
-"""Float32 patches B×1×D×H×W in [0, 1] and cells → patches of the same shape."""
+"""Float32 patches B×1×D×H×W in [0, 1] and cells → the N voxels' new values, not yet clipped to [0, 1]."""

@@ -17,9 +17,13 @@ def blur(image: Tensor, cells: Cells) -> Tensor:
     chance = cells.draws.per_sample("blur", 1)
     sigma = (low + (high - low) * chance) * min(cells.spacing)
     d, h, w = (_kernel(n, sigma / step) for n, step in zip(cells.grid.shape, cells.spacing, strict=True))
-    x = torch.einsum("bdhw,bxd->bxhw", image[:, 0], d)
-    x = torch.einsum("bdhw,bxh->bdxw", x, h)
-    return torch.einsum("bdhw,bxw->bdhx", x, w)[:, None]
+    sample, (i, j, k) = cells.voxels.sample, cells.voxels.place
+    x = image[:, 0]
+    x = (d @ x.flatten(2)).view_as(x)
+    x = h[:, None] @ x
+    # Along the last axis for the chosen voxels alone.
+    rows = x[sample, i, j]
+    return (rows * w[sample, k]).sum(1)
 
 
 def _kernel(length: int, sigma: Tensor) -> Tensor:

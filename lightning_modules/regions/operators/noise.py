@@ -14,4 +14,5 @@ def noise(image: Tensor, cells: Cells) -> Tensor:
     """Add noise with a standard deviation drawn per cell."""
     low, high = STRENGTHS
     strength = low + (high - low) * cells.draws.per_cell("noise", 1)[0]
-    return image + cells.grid.spread(strength) * cells.draws.normal_field("noise")
+    voxels = cells.voxels
+    return voxels.of(image) + voxels.of_cells(strength) * voxels.of(cells.draws.normal_field("noise"))

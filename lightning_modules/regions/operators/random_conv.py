@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lightning_modules.regions.operators import Cells
 
@@ -14,9 +14,15 @@ STRENGTH = 0.3
 
 def random_conv(image: Tensor, cells: Cells) -> Tensor:
     """Convolve with the identity plus random weights of sum zero, drawn per sample."""
-    B, _, *shape = image.shape
     weights = STRENGTH * cells.draws.normal_per_sample("random_conv", SIZE**3)
     weights = weights - weights.mean(1, keepdim=True)
     weights[:, SIZE**3 // 2] += 1
-    padded = F.pad(image, [SIZE // 2] * 6, mode="replicate").view(1, B, *(n + SIZE - 1 for n in shape))
-    return F.conv3d(padded, weights.view(B, 1, SIZE, SIZE, SIZE), groups=B).view(B, 1, *shape)
+    sample = cells.voxels.sample
+    around = torch.arange(SIZE, device=image.device) - SIZE // 2
+    # N×3 along each axis; beyond the border its voxels are repeated.
+    d, h, w = (
+        (place[:, None] + around).clamp(0, size - 1)
+        for place, size in zip(cells.voxels.place, cells.grid.shape, strict=True)
+    )
+    neighbours = image[sample[:, None, None, None], 0, d[:, :, None, None], h[:, None, :, None], w[:, None, None, :]]
+    return (neighbours.flatten(1) * weights[sample]).sum(1)

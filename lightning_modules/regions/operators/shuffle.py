@@ -13,27 +13,23 @@ BLOCK = 3
 
 def shuffle(image: Tensor, cells: Cells) -> Tensor:
     """Permute the voxels within each block of the chosen cells."""
-    flat = image.flatten()
-    voxels = cells.where.flatten().nonzero().squeeze(1)
-    block = _blocks(cells).expand_as(image).flatten()[voxels].double()
-    chance = cells.draws.field("shuffle").flatten()[voxels]
+    values = cells.voxels.of(image)
+    block = _blocks(cells).double()
+    chance = cells.voxels.of(cells.draws.field("shuffle"))
     # Both orders list the voxels block by block; the second in random order within a block.
-    places = voxels[torch.sort(block, stable=True).indices]
-    sources = voxels[torch.sort(block + chance.double(), stable=True).indices]
-    shuffled = flat.clone()
-    shuffled[places] = flat[sources]
-    return shuffled.view_as(image)
+    places = torch.sort(block, stable=True).indices
+    sources = torch.sort(block + chance.double(), stable=True).indices
+    return torch.empty_like(values).index_copy_(0, places, values[sources])
 
 
 def _blocks(cells: Cells) -> Tensor:
-    """int64 B×1×D×H×W: a number for each block, unique in the batch."""
-    grid = cells.grid
-    number = torch.arange(len(grid.edges), device=grid.edges.device)[:, None, None, None, None]
+    """int64 N: the number of each voxel's block, unique in the batch."""
+    grid, voxels = cells.grid, cells.voxels
+    number = voxels.sample
     for axis in range(3):
-        edge = grid.edges[:, [axis]]
+        edge = grid.edges[:, axis]
         per_cell = (edge / BLOCK).round().long().clamp(min=1)
-        block = grid.cell[axis] * per_cell + grid.local[axis] * per_cell // edge
-        view = [len(block), 1, 1, 1, 1]
-        view[2 + axis] = -1
-        number = number * (grid.shape[axis] + BLOCK + 1) + block.view(view)
+        local = grid.local[axis][voxels.sample, voxels.place[axis]]
+        in_cell = local * per_cell[voxels.sample] // edge[voxels.sample]
+        number = number * (grid.shape[axis] + BLOCK + 1) + voxels.cell[axis] * per_cell[voxels.sample] + in_cell
     return number
