@@ -127,8 +127,8 @@ def _per_cell(uncertainty: Tensor, stride: int) -> Tensor:
 
 def _pick(features: Tensor, index: Tensor) -> Tensor:
     """B×K×C: the cells at ``index`` B×K of a map B×C×d×h×w."""
-    flat = features.flatten(2)
-    return flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1)).transpose(1, 2)
+    flat = features.flatten(2).transpose(1, 2)
+    return flat.gather(1, index[:, :, None].expand(-1, -1, flat.shape[2]))
 
 
 def _check(config: ContrastiveConfig) -> None:

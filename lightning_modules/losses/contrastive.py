@@ -57,8 +57,9 @@ def contrastive_sum(
     with torch.autocast(anchors.embedding.device.type, enabled=False):
         positive = _positives(anchors, pancreas, first)
         anchor = anchors.valid & positive.any(1) & background.valid.any()
-        pulled = anchors.embedding @ pancreas.embedding.T / temperature
-        pushed = _background_logits(anchors, background, temperature).logsumexp(1, keepdim=True)
+        scaled = anchors.embedding / temperature
+        pulled = scaled @ pancreas.embedding.T
+        pushed = (scaled @ background.embedding.T + _log_weights(background)).logsumexp(1, keepdim=True)
         # logaddexp(s, b) − s = −log sigmoid(s − b), which neither overflows nor cancels.
         terms = -F.logsigmoid(pulled - pushed) * positive
         means = terms.sum(1) / positive.sum(1).clamp(min=1)
@@ -73,12 +74,10 @@ def _positives(anchors: Samples, pancreas: Samples, first: int) -> Tensor:
     return torch.where(other.any(1, keepdim=True), other, pancreas.valid & ~itself)
 
 
-def _background_logits(anchors: Samples, background: Samples, temperature: float) -> Tensor:
-    """A×N: ``s_in + log w_n``, so low that it counts nothing where n is not valid."""
-    similarity = anchors.embedding @ background.embedding.T / temperature
-    weight = (1 + background.uncertainty.detach().to(similarity.dtype)) * background.valid
+def _log_weights(background: Samples) -> Tensor:
+    """N: ``log w_n``, so low that it counts nothing where n is not valid."""
+    dtype = background.embedding.dtype
+    weight = (1 + background.uncertainty.detach().to(dtype)) * background.valid
     weight = weight / (weight.sum() / background.valid.sum().clamp(min=1)).clamp(min=1)
     # Not −inf: the gradient of logsumexp over nothing but −inf is NaN.
-    lowest = torch.finfo(similarity.dtype).min / 2
-    logits = similarity + weight.clamp(min=torch.finfo(similarity.dtype).tiny).log()
-    return logits.masked_fill(~background.valid, lowest)
+    return torch.where(background.valid, weight, 1).log().masked_fill(~background.valid, torch.finfo(dtype).min / 2)

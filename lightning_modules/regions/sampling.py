@@ -71,10 +71,10 @@ def draw_slots(regions: Tensor, uncertainty: Tensor, slots: Sequence[int], draws
 
 def _draw(member: Tensor, uniform: Tensor, race: Tensor, count: int) -> tuple[Slots, Slots]:
     weighted = count // 2
-    first = _smallest(uniform.masked_fill(~member, torch.inf), count - weighted)
+    first = _smallest(torch.where(member, uniform, torch.inf), count - weighted)
     # A slot that is not valid points at a cell outside the region or at 0 twice; it must not take away cell 0.
     taken = torch.zeros_like(member, dtype=torch.int8).scatter_add_(1, first.cell, first.valid.to(torch.int8))
-    second = _smallest(race.masked_fill(~member | (taken > 0), torch.inf), weighted)
+    second = _smallest(torch.where(member & (taken == 0), race, torch.inf), weighted)
     return first, second
 
 
