@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,20 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("pansite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("pansite"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "pansite")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _away_from_the_users_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the caches, accounts and data of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Where matplotlib keeps its list of fonts, which takes seconds to make.
+        patch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR", str(Path("~/.cache/matplotlib").expanduser())))
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("WANDB_MODE", "disabled")
+        for name in ("WANDB_API_KEY", "PANSITE_DATA", "XDG_CACHE_HOME"):
+            patch.delenv(name, raising=False)
+        yield
+
 
 TINY = """
 extends: {base}

@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from datamodules.layouts.phantom import PhantomSite, cases
 from tests.conftest import Tiny
@@ -81,6 +82,25 @@ def test_a_bad_case_is_left_out_by_name_with_the_reason_and_the_rest_goes_on(
     assert not list((own / "store").rglob("bad/*"))
 
 
+def test_fit_and_evaluate_name_the_cases_that_they_leave_out(own: Path, tiny: Tiny, pansite: Command) -> None:
+    (own / "bad.nii.gz").write_bytes(b"no image")
+    west = PhantomSite(name="west", site="west", cases=1, root=str(tiny.home / "phantoms"))
+    (case,) = cases(west)
+    west.materialise(case)
+    rows = ["case,image,label", f"good,{case.image},{case.label}", "bad,bad.nii.gz,bad_label.nii.gz"]
+    (own / "theirs.csv").write_text("\n".join(rows) + "\n")
+    code, out, err = pansite(
+        "fit", tiny.file, f"run.root={own / 'runs'}", "trainer.max_steps=1",
+        f"data.source={{name: own, layout: manifest, root: {own / 'cases.csv'}, labels: [1]}}",
+        f"data.held_out={{theirs: {{layout: manifest, root: {own / 'theirs.csv'}, labels: [1]}}}}",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "own/bad is left out: " in out
+    code, out, err = pansite("evaluate", own / "runs" / "tiny")
+    assert code == 0, err
+    assert "theirs/bad is left out: " in out
+
+
 def test_a_site_that_keeps_no_case_ends_the_command(own: Path, tiny: Tiny, pansite: Command) -> None:
     (own / "bad.nii.gz").write_bytes(b"no image")
     (own / "cases.csv").write_text("case,image,label\nbad,bad.nii.gz,bad_label.nii.gz\n")
@@ -102,24 +122,39 @@ def test_a_patch_larger_than_the_volumes_is_padded_and_that_is_said(
     assert code == 0, err
 
 
-def test_a_full_disk_is_said_and_leaves_nothing_half_written(
-    tiny: Tiny, pansite: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def short_of_room(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let the disk be full whenever a file of one of these names is to take its place."""
     replace = os.replace
 
     def full(source: str, target: str | Path) -> None:
-        if Path(target).name in {"split.json", "record.json"}:
+        if Path(target).name in names:
             raise OSError(errno.ENOSPC, "No space left on device", str(target))
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", full)
-    code, _, err = pansite("fit", tiny.file, f"run.root={tmp_path}", "trainer.max_steps=1")
+
+
+@pytest.mark.filterwarnings("ignore:.*the checkpoint of step 1 could not be written")
+@pytest.mark.parametrize(
+    "file", ["record.json", "split.json", "metrics.csv", "last.ckpt", "per_case.csv", "report.html"]
+)
+def test_a_full_disk_is_said_leaves_nothing_half_written_and_costs_no_more(
+    file: str, tiny: Tiny, pansite: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", tiny.file, f"run.root={tmp_path / 'runs'}", "trainer.max_steps=1", "data.held_out={}"]
+    if file == "record.json":
+        words.append(f"data.store={tmp_path / 'store'}")
+    short_of_room(monkeypatch, file)
+    code, _, err = pansite(*words)
     assert code == 2
-    assert "the disk is full" in err
+    assert "the disk is full" in err or "free some space" in err
     assert "Traceback" not in err
     assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(file))
     monkeypatch.undo()
-    assert pansite("fit", tiny.file, f"run.root={tmp_path}", "trainer.max_steps=1")[0] == 0
+    assert pansite(*words)[0] == 0
+    if file != "record.json":
+        assert len(list(tmp_path.rglob(file))) == 1
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become an unprivileged user")
@@ -163,3 +198,25 @@ def test_what_is_no_run_and_what_is_no_checkpoint_of_ours_is_refused(
     assert code == 2
     assert "last.ckpt" in err
     assert "Traceback" not in err
+
+
+def test_a_checkpoint_of_strangers_is_neither_continued_nor_evaluated_nor_started_from(
+    tiny: Tiny, pansite: Command, tmp_path: Path
+) -> None:
+    words = ("fit", tiny.file, f"run.root={tmp_path}", "trainer.max_steps=2")
+    assert pansite(*words)[0] == 0
+    (run,) = [path for path in (tmp_path / "tiny").iterdir() if path.is_dir()]
+    stranger = tmp_path / "stranger.ckpt"
+    torch.save({"state_dict": {"layer.weight": torch.zeros(3)}, "global_step": 1}, stranger)
+    for old in (run / "checkpoints").glob("*.ckpt"):
+        old.unlink()
+    for name in ("last", "best"):
+        shutil.copy(stranger, run / "checkpoints" / f"{name}.ckpt")
+    for command in (words, ("evaluate", run), (*words, f"model.init={stranger}")):
+        code, _, err = pansite(*command)
+        assert code == 2
+        assert ".ckpt" in err
+        assert "Traceback" not in err
+        assert len(err) < 400
+    # What could not begin has left no folder behind.
+    assert [path for path in run.parent.iterdir() if path.is_dir()] == [run]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 import experiments
 from datamodules.layouts.phantom import PhantomSite, cases
@@ -49,6 +50,17 @@ def unpacked(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     held.materialise(case)
     (mine / "cases.csv").write_text(f"case,image,label\nours,{case.image},{case.label}\n")
     return home
+
+
+def test_every_base_is_part_of_a_shipped_experiment() -> None:
+    reached: set[Path] = set()
+    waiting = [SHIPPED / name for name in EXPERIMENTS]
+    while waiting:
+        path = waiting.pop()
+        reached.add(path)
+        extended = yaml.safe_load(path.read_text()).get("extends", [])
+        waiting += [path.parent / name for name in ([extended] if isinstance(extended, str) else extended)]
+    assert set((SHIPPED / "bases").glob("*.yaml")) <= reached
 
 
 @pytest.mark.slow

@@ -10,14 +10,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
+from datamodules.batch import PatchBatch
+from lightning_modules.dual_ssl import DualSSLModule
 from tests.conftest import Tiny
 
 Command = Callable[..., tuple[int, str, str]]
@@ -35,8 +41,15 @@ def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
     return state
 
 
-def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+def same(a: object, b: object) -> bool:
+    """Whether two nested containers hold the same, tensors to the last bit."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(same, a, b))
+    return a == b
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -103,7 +116,7 @@ def test_the_same_command_finds_all_done_and_alters_nothing(finished: Path, tiny
     assert code == 0
     assert "trained already, all 6 steps" in out
     assert "none of them still missing" in out
-    assert equal(weights(finished), before)
+    assert same(weights(finished), before)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
@@ -117,6 +130,14 @@ def test_a_site_added_later_is_all_that_is_computed(tiny: Tiny, pansite: Command
     assert "6 cases to evaluate, 1 of them still missing" in out
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert [row["site"] for row in rows(run)].count("hill") == 1
+
+    # A mistake does not stay with the run, nor does what was asked for once.
+    config = (run / "config.yaml").read_text()
+    assert "hill" in config
+    assert pansite("evaluate", run, "data.held_out.gone={layout: manifest, root: /nowhere/cases.csv}")[0] == 2
+    assert pansite("evaluate", run, "checkpoint=last")[1].startswith("last.ckpt: 6 cases")
+    assert pansite("evaluate", run)[1].startswith("best.ckpt: 6 cases")
+    assert (run / "config.yaml").read_text() == config
 
     code, _, err = pansite("evaluate", run, "model.optimizer.lr=1")
     assert code == 2
@@ -133,7 +154,10 @@ def test_only_what_alters_the_weights_makes_another_run(tiny: Tiny, pansite: Com
     words = ("fit", tiny.file, f"run.root={tmp_path}", "trainer.max_steps=1")
     assert pansite(*words)[0] == 0
     run = only_run(tmp_path)
-    same = ("data.workers=2", "trainer.checkpoint_every=5", "data.held_out.west.cases=1", "evaluation.overlap=0.1")
+    same = (
+        "data.workers=2", "trainer.checkpoint_every=5", "data.held_out.west.cases=1", "evaluation.overlap=0.1",
+        "logging.wandb=offline", "trainer.devices=2", f"data.store={tmp_path / 'store'}",
+    )  # fmt: skip
     assert "trained already" in pansite(*words, *same)[1]
     assert pansite(*words, "model.optimizer.lr=0.01")[0] == 0
     assert len([path for path in run.parent.iterdir() if path.is_dir()]) == 2
@@ -154,7 +178,8 @@ def test_weights_of_another_run_are_taken_up_or_refused_in_a_sentence(
     finished: Path, tiny: Tiny, pansite: Command, tmp_path: Path
 ) -> None:
     words = ("fit", tiny.file, f"run.root={tmp_path}", "trainer.max_steps=1", f"model.init={finished}")
-    assert pansite(*words, "model.optimizer.lr=1e-12", "model.optimizer.weight_decay=0")[0] == 0
+    still = ("model.optimizer.lr=1e-12", "model.optimizer.weight_decay=0")
+    assert pansite(*words, *still)[0] == 0
     start, end = weights(finished, "best"), weights(only_run(tmp_path))
     for name in start:
         if name.startswith("network."):
@@ -162,6 +187,10 @@ def test_weights_of_another_run_are_taken_up_or_refused_in_a_sentence(
     code, _, err = pansite(*words, "model.network.filters=[8, 16, 32]")
     assert code == 2
     assert "model.init" in err
+    assert len(err) < 400
+    # Without them it is another run; the one that did not fit has left no folder.
+    assert pansite(*words[:-1], *still)[0] == 0
+    assert len([path for path in (tmp_path / "tiny").iterdir() if path.is_dir()]) == 2
 
 
 def test_the_module_run_by_python_is_the_same_command_from_any_folder(tmp_path: Path) -> None:
@@ -191,11 +220,12 @@ def test_real_cts_of_a_manifest_are_held_out_and_predicted_on_their_own_grids(
         f"mr,{real / 'example_mr_sm.nii.gz'},{real / 'example_seg_mr.nii.gz'}\n"
     )
     site = f"data.held_out={{real: {{layout: manifest, root: {manifest}, labels: [7]}}}}"
-    code, _, err = pansite("evaluate", run, site, "predictions=true")
+    code, out, err = pansite("evaluate", run, site, "predictions=true")
     assert code == 0, err
     assert [row["case"] for row in rows(run) if row["site"] == "real"] == ["dicom", "nifti"]
     excluded = json.loads((run / "evaluation" / "excluded.json").read_text())
     assert "not a CT" in excluded["real"]["mr"]
+    assert "real/mr is left out: " in out
     original, predicted = (
         nib.load(path) for path in (real / "example_ct.nii.gz", run / "predictions" / "real" / "nifti.nii.gz")
     )
@@ -210,33 +240,85 @@ VARIANTS = {
 }
 
 
+@dataclass(frozen=True)
+class Moment:
+    """The call of a function at which a process dies.
+
+    Attributes:
+        function: as ``module:name``.
+        call: which of its calls in the life of the process, from 1.
+        file: only calls that bring a file of this name into its place are counted.
+        after: die when the call has returned, not before it.
+    """
+
+    function: str
+    call: int = 1
+    file: str = ""
+    after: bool = False
+
+
+def moments(draw: random.Random) -> list[Moment]:
+    """Deaths one after the other, each a little further on: six steps, validated every 3, saved every 2."""
+    module, replace = "lightning_modules.dual_ssl:DualSSLModule", "os:replace"
+    return [
+        Moment(replace, file=draw.choice(["config.yaml", "split.json", "environment.json"])),
+        Moment(f"{module}.training_step", draw.randint(2, 6)),
+        Moment(f"{module}.validation_step", draw.randint(1, 2)),
+        Moment(replace, file="best.ckpt", after=draw.random() < 0.5),
+        Moment(replace, file="last.ckpt"),
+        Moment(replace, file="last.ckpt", after=True),
+        Moment(replace, file="metrics.csv", after=draw.random() < 0.5),
+        Moment("callbacks.per_case:write_row", draw.randint(1, 3), after=draw.random() < 0.5),
+        Moment(f"{module}.test_step", 2),
+        Moment(replace, file=draw.choice(["per_case.csv", "summary.json", "report.html"])),
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_run_killed_anywhere_ends_with_the_same_bits(variant: str, tiny: Tiny, tmp_path: Path) -> None:
+def test_a_run_killed_at_every_turn_ends_with_the_same_bits(variant: str, tiny: Tiny, tmp_path: Path) -> None:
     words = ["run", str(tiny.file), *VARIANTS[variant]]
-    assert _in_a_child([*words, f"run.root={tmp_path / 'calm'}"], None) == 0
-    calm = only_run(tmp_path / "calm")
-    kills = random.Random(variant)
-    for _ in range(4):
-        _in_a_child([*words, f"run.root={tmp_path / 'killed'}"], kills.uniform(0.2, 4.0))
-    assert _in_a_child([*words, f"run.root={tmp_path / 'killed'}"], None) == 0
-    killed = only_run(tmp_path / "killed")
-    assert killed.name == calm.name
-    for checkpoint in ("last", "best"):
-        assert equal(weights(killed, checkpoint), weights(calm, checkpoint))
-    optimiser = [
-        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"] for run in (calm, killed)
-    ]
-    assert str(optimiser[0]) == str(optimiser[1])
-    for name in ("metrics.csv", "evaluation/per_case.csv", "evaluation/summary.json"):
-        lines = [(run / name).read_text().splitlines() for run in (calm, killed)]
-        if name.endswith("summary.json"):  # a checkpoint file holds times: its hash is its own
-            lines = [[line for line in text if "sha256" not in line] for text in lines]
-        assert lines[0] == lines[1], name
+    assert _in_a_child([*words, f"run.root={tmp_path / 'calm'}"]) == 0
+    killed = [*words, f"run.root={tmp_path / 'killed'}"]
+    for moment in moments(random.Random(variant)):
+        assert _in_a_child(killed, moment) == -signal.SIGKILL, moment
+    assert _in_a_child(killed) == 0
+    _assert_equal_runs(only_run(tmp_path / "calm"), only_run(tmp_path / "killed"))
 
 
-def _in_a_child(words: list[str], kill_after: float | None) -> int:
-    """Run the command in a fork of this process, imports done, and kill it after some seconds."""
+@pytest.mark.slow
+def test_a_run_killed_by_the_clock_ends_with_the_same_bits(tiny: Tiny, tmp_path: Path) -> None:
+    words = ["run", str(tiny.file), "trainer.max_steps=9"]
+    start = time.monotonic()
+    assert _in_a_child([*words, f"run.root={tmp_path / 'calm'}"]) == 0
+    took = time.monotonic() - start
+    draw = random.Random(0)
+    for _ in range(3):
+        _in_a_child([*words, f"run.root={tmp_path / 'killed'}"], draw.uniform(0.1, 0.9) * took)
+    assert _in_a_child([*words, f"run.root={tmp_path / 'killed'}"]) == 0
+    _assert_equal_runs(only_run(tmp_path / "calm"), only_run(tmp_path / "killed"))
+
+
+def _assert_equal_runs(a: Path, b: Path) -> None:
+    assert a.name == b.name
+    for name in ("last", "best"):
+        one, other = (torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True) for run in (a, b))
+        assert one.keys() == other.keys()
+        assert {key for key in one if not same(one[key], other[key])} == set(), name
+    for name in ("metrics.csv", "split.json", "evaluation/per_case.csv"):
+        assert (a / name).read_text() == (b / name).read_text(), name
+
+
+def _in_a_child(words: list[str], death: Moment | float | None = None) -> int:
+    """Run the command in a fork of this process, imports done.
+
+    Args:
+        words: of the command.
+        death: the call at which it is killed with all its children, or after how many seconds.
+
+    Returns:
+        its exit code, or minus the signal that ended it.
+    """
     import experiments.flow  # noqa: F401 - so that the fork need not import it
     from experiments.cli import main
 
@@ -248,25 +330,73 @@ def _in_a_child(words: list[str], kill_after: float | None) -> int:
         try:
             sink = os.open(os.devnull, os.O_WRONLY)
             os.dup2(sink, 1)
+            if isinstance(death, Moment):
+                _die_at(death)
             code = main(words)
         finally:
             os._exit(code)
-    if kill_after is not None:
+    if isinstance(death, float):
         signal.signal(signal.SIGALRM, lambda *_: os.killpg(child, signal.SIGKILL))
-        signal.setitimer(signal.ITIMER_REAL, kill_after)
+        signal.setitimer(signal.ITIMER_REAL, death)
     _, status = os.waitpid(child, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
     return os.waitstatus_to_exitcode(status)
 
 
+def _die_at(moment: Moment) -> None:
+    module, _, path = moment.function.partition(":")
+    *owners, name = path.split(".")
+    owner = import_module(module)
+    for part in owners:
+        owner = getattr(owner, part)
+    original = getattr(owner, name)
+    calls = 0
+
+    def counted(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal calls
+        calls += not moment.file or Path(arguments[1]).name == moment.file
+        if calls == moment.call and not moment.after:
+            os.killpg(0, signal.SIGKILL)
+        result = original(*arguments, **keywords)
+        if calls == moment.call:
+            os.killpg(0, signal.SIGKILL)
+        return result
+
+    setattr(owner, name, counted)
+
+
+def test_ctrl_c_is_said_and_the_same_command_goes_on(tiny: Tiny, pansite: Command, tmp_path: Path) -> None:
+    words = ("fit", tiny.file, f"run.root={tmp_path}")
+    original = DualSSLModule.training_step
+    steps = 0
+
+    def interrupt(self: DualSSLModule, batch: PatchBatch, batch_idx: int) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 4:
+            raise KeyboardInterrupt
+        return original(self, batch, batch_idx)
+
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DualSSLModule, "training_step", interrupt)
+            code, _, err = pansite(*words)
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
+    assert code == 130
+    assert err.strip().endswith("interrupted")
+    code, out, _ = pansite(*words)
+    assert code == 0
+    assert "going on from step 2" in out
+
+
 @pytest.mark.slow
-def test_two_ranks_train_and_measure_each_case_once(tiny: Tiny, tmp_path: Path) -> None:
+def test_two_ranks_train_and_measure_each_case_once(tiny: Tiny, pansite: Command, tmp_path: Path) -> None:
+    # Three validation cases on two ranks: one has more to do than the other.
+    words = ["run", str(tiny.file), f"run.root={tmp_path}", "data.source.cases=7", "data.split.folds=3"]
     done = subprocess.run(
-        [
-            sys.executable, "-m", "experiments", "run", str(tiny.file), f"run.root={tmp_path}", "trainer.devices=2",
-            # Three validation cases on two ranks: one has more to do than the other.
-            "data.source.cases=7", "data.split.folds=3",
-        ],
+        [sys.executable, "-m", "experiments", *words, "trainer.devices=2"],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
@@ -275,3 +405,8 @@ def test_two_ranks_train_and_measure_each_case_once(tiny: Tiny, tmp_path: Path) 
     found = [(row["site"], row["case"]) for row in rows(run)]
     assert len(set(found)) == len(found) == len(json.loads((run / "split.json").read_text())["test"]) + 3
     assert done.stdout.count("report:") == 1
+    # One process takes it for its own run, with nothing left to do.
+    code, out, _ = pansite(*words)
+    assert code == 0
+    assert "trained already, all 6 steps" in out
+    assert "none of them still missing" in out
