@@ -20,6 +20,7 @@ from experiments import initial_weights
 from experiments.config import ExperimentConfig, TrainerConfig
 from experiments.console import own_words, say
 from experiments.initial_weights import misfit
+from experiments.memory import keep_freed_memory
 from experiments.run_folder import RunFolder
 from lightning_modules.dual_ssl import DualSSLModule, Preprocessing
 
@@ -36,6 +37,8 @@ def fit(
     """Train the run, from the checkpoint ``resume`` where there is one."""
     with own_words():
         trainer = build_trainer(config, run)
+        if trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
         trainer.fit(module, datamodule=data, ckpt_path=resume and str(resume), weights_only=True)
     if config.logging.wandb == "offline":
         say(f"W&B was offline; to send this run: wandb sync {run.path}/wandb/offline-run-*")
