@@ -167,6 +167,9 @@ def test_every_file_it_names_is_there() -> None:
     bases = set(re.findall(r"bases/\w+\.yaml", README))
     assert bases
     assert [name for name in sorted(bases) if not (SHIPPED / name).is_file()] == []
+    links = re.findall(r"\]\((?!#|https?:)([^)]+)\)", README)
+    assert "experiments/pictures/phantom_supervised.png" in links
+    assert not [link for link in links if not (HOUSE / link).is_file()]
 
 
 def test_every_link_within_it_leads_somewhere() -> None:
