@@ -124,11 +124,13 @@ def test_nsd_equals_monai_with_sub_voxels(pair: tuple[Mask, Mask, tuple[float, f
     a, b, spacing = pair
     if not (a.any() and b.any()):
         return
+    # No distance on these grids is just as long: MONAI's single precision decides a tie either way.
+    tolerance = 2.0037
     theirs = compute_surface_dice(
-        torch.from_numpy(a)[None, None], torch.from_numpy(b)[None, None], [2.0],
+        torch.from_numpy(a)[None, None], torch.from_numpy(b)[None, None], [tolerance],
         include_background=True, spacing=spacing, use_subvoxels=True,
     )  # fmt: skip
-    assert case_metrics(a, b, spacing).nsd == pytest.approx(float(theirs), abs=1e-4)
+    assert case_metrics(a, b, spacing, tolerance).nsd == pytest.approx(float(theirs), abs=1e-4)
 
 
 def test_a_missed_organ_costs_the_diagonal_and_is_a_failure() -> None:
