@@ -15,6 +15,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,8 +239,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _clear_abandoned(folder: Path) -> None:
     for part in folder.glob(".*.part"):
-        if time.time() - part.stat().st_mtime > ABANDONED:
-            shutil.rmtree(part, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process has finished it meanwhile
+            if time.time() - part.stat().st_mtime > ABANDONED:
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def _site_hash(site: SiteConfig) -> str:

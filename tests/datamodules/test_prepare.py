@@ -410,3 +410,14 @@ def test_a_manifest_of_real_files_keeps_the_cts_and_refuses_the_mr(tmp_path: Pat
     expected = nib.affines.apply_affine(original.affine, np.argwhere(np.asarray(original.dataobj) == 7)).mean(0)
     stored = nib.affines.apply_affine(np.array(dicom.affine), np.argwhere(found.kept[1].label())).mean(0)
     assert np.linalg.norm(stored - expected) < 1.5
+
+
+def test_what_another_process_finishes_while_it_is_looked_at_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = write_site(tmp_path / "site", 2)
+    folder = _prepare(site, tmp_path / "store").folder
+    glob = Path.glob
+    gone = folder / ".preparation.json.gone.part"
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: [*glob(path, pattern), *([gone] * (path == folder))])
+    assert _prepare(site, tmp_path / "store").reused == 2
