@@ -10,8 +10,8 @@ demo: .venv/ready
 
 # Style, types, then every test with coverage. One thread a process: several run side by side.
 test: .venv/ready lint
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m "not gpu" -n auto --dist loadfile \
-		--cov --cov-report=term:skip-covered --cov-fail-under=90
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m "not gpu" -n auto --dist loadfile --no-loadscope-reorder \
+		--cov --cov-report=term:skip-covered --cov-fail-under=90 --durations=25
 
 lint: .venv/ready
 	$(BIN)/ruff check .

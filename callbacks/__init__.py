@@ -10,6 +10,8 @@ _HOMES = {
     "KillSafeCheckpointIO": "callbacks.checkpoint_io",
     "MetricsFile": "callbacks.metrics_file",
     "MetricsFileKeeper": "callbacks.metrics_file",
+    "NonFiniteGuard": "callbacks.numerics",
+    "PanelWriter": "callbacks.panels",
     "PerCaseEvaluation": "callbacks.per_case",
     "ProgressBar": "callbacks.progress",
     "ResumeCheckpoint": "callbacks.checkpoints",

@@ -11,6 +11,7 @@ import io
 import os
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lightning_fabric.plugins import CheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from datamodules.atomic import atomic_file
-from datamodules.errors import UsageError
+from datamodules.errors import Notice, UsageError
 
 Checkpoint = dict[str, Any]
 
@@ -29,18 +30,23 @@ def previous(path: Path) -> Path:
     return path.with_name(f"{path.stem}.prev{path.suffix}")
 
 
-def read_checkpoint(path: Path, map_location: Any = "cpu") -> Checkpoint:
+def read_checkpoint(path: Path, map_location: Any = "cpu", mmap: bool = False) -> Checkpoint:
     """Load a checkpoint without executing anything it holds.
+
+    Args:
+        path: the file.
+        map_location: where its tensors go.
+        mmap: read tensors when they are looked at: for what else it holds, whatever its size.
 
     Raises:
         UsageError: the file is missing, damaged, or not a checkpoint.
     """
     try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: there is no such checkpoint.") from error
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise UsageError(f"{path}: can't be loaded as a checkpoint ({reason}).") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UsageError(f"{path}: is not a checkpoint of a model (it has no state_dict).")
@@ -64,7 +70,7 @@ def latest(folder: Path, name: str = "last") -> Path | None:
             try:
                 steps[path] = int(read_checkpoint(path).get("global_step", 0))
             except UsageError as error:
-                rank_zero_warn(f"{error} It is passed over.")
+                rank_zero_warn(f"{error} It is passed over.", category=Notice)
     # The newest one comes first, so that it wins where both are of the same step.
     return max(steps, key=lambda path: steps[path]) if steps else None
 
@@ -80,48 +86,92 @@ def chosen(folder: Path, name: str) -> Path:
         UsageError: there is none, or none that loads.
     """
     path = folder / f"{name}.ckpt"
-    if not path.is_file() and not previous(path).is_file():
-        raise UsageError(f"{folder.parent}: no {name}.ckpt yet; train the run first with `pansite fit`.")
     found = latest(folder, name)
-    if found is None:
-        raise UsageError(f"{path}: can't be loaded, and there is no earlier one; train the run again with --fresh.")
-    return found
+    if found is not None:
+        return found
+    missing = not path.is_file() and not previous(path).is_file()
+    reason = f"no {name}.ckpt yet" if missing else f"{name}.ckpt can't be loaded, and there is no earlier one"
+    if name == "best" and (last := latest(folder)) is not None:
+        step = read_checkpoint(last, mmap=True)["global_step"]
+        raise UsageError(f"{folder.parent}: {reason}; {last.name} of step {step} is there: add checkpoint=last.")
+    way_out = "train the run first with `pansite fit`" if missing else "train the run again with --fresh"
+    raise UsageError(f"{folder.parent}: {reason}; {way_out}.")
+
+
+@dataclass(frozen=True)
+class Unwritten:
+    """A checkpoint that could not be written.
+
+    Attributes:
+        error: why.
+        path: where it was to stand.
+        step: of the training.
+        data: its bytes.
+    """
+
+    error: OSError
+    path: Path
+    step: int
+    data: bytes
 
 
 class KillSafeCheckpointIO(CheckpointIO):
     """Lightning's way to write and read checkpoints, safe against kills, crashes and full disks.
 
     Attributes:
-        failure: why the last checkpoint could not be written; None where it was. The run goes on with a warning: a
-            full disk costs the new checkpoint, never an old one.
+        failure: the newest checkpoint where it could not be written; None where it was. The run goes on with a
+            warning: a full disk costs the new checkpoint, never an old one.
     """
 
     def __init__(self) -> None:
-        self.failure: OSError | None = None
+        self.failure: Unwritten | None = None
+        self._checked = False
 
     def save_checkpoint(
         self, checkpoint: Checkpoint, path: str | os.PathLike[str], storage_options: Any | None = None
     ) -> None:
-        """Write a checkpoint to ``path`` and keep the one that stood there; a fault of the disk is only told."""
-        target = Path(path)
+        """Write a checkpoint to ``path`` and keep the one that stood there; a fault of the disk is only told.
+
+        Raises:
+            TypeError: it holds something that could not be loaded again (told at the first one, not when the run is
+                to go on).
+        """
         # In memory first: what can't be pickled is our fault and raised, what can't be written is the disk's.
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
+        if not self._checked:
+            _check_loadable(buffer)
+            self._checked = True
+        self.write(Path(path), int(checkpoint.get("global_step", 0)), buffer.getvalue())
+
+    def write(self, target: Path, step: int, data: bytes) -> bool:
+        """Put a checkpoint's bytes in their place.
+
+        Args:
+            target: the file.
+            step: of the training, for the warning.
+            data: the bytes.
+
+        Returns:
+            whether they stand there; :attr:`failure` holds them where they don't.
+        """
         self.failure = None
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._sweep(target)
             with atomic_file(target, "wb") as file:
-                file.write(buffer.getbuffer())
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
                 self._keep(target)
         except OSError as error:
-            self.failure = error
+            self.failure = Unwritten(error, target, step, data)
             rank_zero_warn(
-                f"{target}: the checkpoint of step {checkpoint.get('global_step')} could not be written ({error});"
-                " the one before it is kept. Free some space: a kill now would cost the steps since then."
+                f"{target}: the checkpoint of step {step} could not be written ({error});"
+                " the one before it is kept. Free some space: a kill now would cost the steps since then.",
+                category=Notice,
             )
+        return self.failure is None
 
     def load_checkpoint(
         self,
@@ -144,7 +194,8 @@ class KillSafeCheckpointIO(CheckpointIO):
             checkpoint = read_checkpoint(previous(target), place)
             rank_zero_warn(
                 f"{error} Going on from the one before it, {previous(target).name},"
-                f" of step {checkpoint.get('global_step')}."
+                f" of step {checkpoint.get('global_step')}.",
+                category=Notice,
             )
             return checkpoint
 
@@ -174,3 +225,15 @@ class KillSafeCheckpointIO(CheckpointIO):
         """Remove what a kill in the middle of writing left."""
         for part in target.parent.glob(f".{target.name}.*.part"):
             part.unlink(missing_ok=True)
+
+
+def _check_loadable(buffer: io.BytesIO) -> None:
+    buffer.seek(0)
+    try:
+        torch.load(buffer, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise TypeError(
+            f"a checkpoint holds plain containers, numbers, strings and tensors alone, and this one could not be "
+            f"loaded again: {reason}"
+        ) from error

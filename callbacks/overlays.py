@@ -47,14 +47,14 @@ def write_overlay(
     """
     prediction = probability > 0.5
     organ = label if label.any() else prediction
-    around = [_around(organ.sum(axis=_others(axis)), spacing[axis]) for axis in range(3)]
+    spans = [around(organ.sum(axis=_others(axis)), spacing[axis], SIDE_MM) for axis in range(3)]
     arrays: dict[str, NDArray[np.generic]] = {}
     for plane, axis in PLANES.items():
         place = int(organ.sum(axis=_others(axis)).argmax()) if organ.any() else organ.shape[axis] // 2
-        cut = tuple(place if a == axis else slice(*around[a]) for a in range(3))
+        cut = tuple(place if a == axis else slice(*spans[a]) for a in range(3))
         # Seen from the front or from the feet: right on the left, front and top upwards.
         columns, rows = _others(axis)
-        step = max(1, -(-max(around[a][1] - around[a][0] for a in (columns, rows)) // MOST_PIXELS))
+        step = max(1, -(-max(spans[a][1] - spans[a][0] for a in (columns, rows)) // MOST_PIXELS))
         seen = (slice(None, None, -step), slice(None, None, -step))
         grey = (image[cut][seen].T.clip(0, 1) * (255 // GREY_STEP)).round().astype(np.uint8) * GREY_STEP
         p = probability[cut][seen].T.clip(0, 1).astype(np.float64)
@@ -75,10 +75,10 @@ def _others(axis: int) -> tuple[int, int]:
     return first, second
 
 
-def _around(profile: NDArray[np.int64], spacing: float) -> Span:
-    """The organ's extent along an axis and some millimetres on each side; all of it where there is no organ."""
+def around(profile: NDArray[np.int64], spacing: float, side: float) -> Span:
+    """The organ's extent along an axis and ``side`` mm on each side; all of it where there is no organ."""
     found = np.flatnonzero(profile)
     if not len(found):
         return 0, len(profile)
-    margin = int(np.ceil(SIDE_MM / spacing))
+    margin = int(np.ceil(side / spacing))
     return max(0, int(found[0]) - margin), min(len(profile), int(found[-1]) + 1 + margin)

@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback
 
-from callbacks.overlays import write_overlay
+from callbacks.measured import compared, judged
 from callbacks.rows import Evaluation, write_row
 from callbacks.summary import collect
+from callbacks.views import keep_views
 from datamodules.batch import VolumeBatch
-from datamodules.native import native_label, to_native, write_native
-from datamodules.store import CaseRecord, StoredCase
+from datamodules.native import to_native, write_native
+from datamodules.store import StoredCase
 from lightning_modules.dual_ssl import VolumePrediction
-from lightning_modules.metrics import CaseMetrics, case_metrics
+from lightning_modules.metrics import CaseMetrics
 
 THRESHOLD = 0.5
 
@@ -46,28 +48,29 @@ class PerCaseEvaluation(Callback):
     ) -> None:
         """Bring the probability to the case's native grid, compare, and write the case's files, the row last."""
         assert isinstance(outputs, VolumePrediction)
-        record = StoredCase(Path(batch.folder)).record
+        case = StoredCase(Path(batch.folder))
+        record = case.record
         probability = outputs.probability[0, 0].float().cpu().numpy()
-        metrics = self._measure(record, probability)
-        write_overlay(
-            self.evaluation.overlay_path(record.site, record.case),
+        metrics = judged(self._compared(case, probability), case, probability, THRESHOLD)
+        keep_views(
+            self.evaluation,
+            record,
             image=batch.image[0, 0].float().cpu().numpy(),
             label=batch.label[0, 0].cpu().numpy() > 0,
             probability=probability,
-            spacing=record.spacing,
         )
         write_row(self.evaluation, record, metrics)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Wait for all ranks; rank 0 writes the table and the summary."""
+        """Wait for all ranks; rank 0 writes the table and the summary, unless the loop was stopped before its end."""
         if stage == "test":
             trainer.strategy.barrier("per-case evaluation")
-            if trainer.is_global_zero:
+            if trainer.is_global_zero and not trainer.should_stop:
                 collect(self.evaluation)
 
-    def _measure(self, record: CaseRecord, probability: np.ndarray[Any, np.dtype[np.float32]]) -> CaseMetrics:
+    def _compared(self, case: StoredCase, probability: NDArray[np.float32]) -> CaseMetrics:
+        record = case.record
         prediction = (to_native(probability, record) > THRESHOLD).astype(np.uint8)
         if (path := self.evaluation.prediction_path(record.site, record.case)) is not None:
-            write_native(path, prediction, record)
-        spacing = np.linalg.norm(np.array(record.native_affine)[:3, :3], axis=0)
-        return case_metrics(prediction, native_label(record), spacing.tolist(), self.evaluation.tolerance)
+            write_native(path, prediction, record, note=self.evaluation.signature(record))
+        return compared(case, prediction, self.evaluation.tolerance)

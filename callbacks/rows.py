@@ -11,13 +11,16 @@ from typing import Any, Literal
 
 from callbacks.checkpoint_io import read_checkpoint
 from datamodules.atomic import write_json
+from datamodules.native import read_note
 from datamodules.store import CaseRecord
 from lightning_modules.metrics import TOLERANCE_MM, CaseMetrics
 
 Role = Literal["source_test", "held_out"]
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same prediction would be measured differently: all rows are then computed anew."""
+LOOK_FORMAT = 1
+"""Of what ledgers hold."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Evaluation:
         tolerance: of the NSD, mm.
         predictions: folder for predictions as NIfTI; None writes none.
         location_prior: by site, the Dice of the source's mean shape at its mean place, for comparison.
+        remarks: further entries of ``summary.json``, as plain containers.
     """
 
     folder: Path
@@ -45,17 +49,31 @@ class Evaluation:
     tolerance: float = TOLERANCE_MM
     predictions: Path | None = None
     location_prior: Mapping[str, float] = field(default_factory=dict)
+    remarks: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        """A hash of checkpoint and settings: a row of another key is stale."""
+        """A hash of checkpoint, settings and what is measured: a row of another key is stale."""
+        return self._hash(FORMAT)
+
+    @property
+    def look(self) -> str:
+        """A hash of checkpoint and settings: to measure more of the same predictions is no other look at a site."""
+        return self._hash(LOOK_FORMAT)
+
+    def _hash(self, version: int) -> str:
         parts = {
-            "format": FORMAT,
+            "format": version,
             "checkpoint": self.checkpoint["sha256"],
             "inference": dict(self.inference),
             "tolerance": self.tolerance,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def signature(self, record: CaseRecord) -> str:
+        """What a case's prediction says of itself: these weights and settings, this image."""
+        parts = [self.checkpoint["sha256"], dict(self.inference), record.digest]
+        return f"pansite {hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]}"
 
     def prediction_path(self, site: str, case: str) -> Path | None:
         """Where the prediction of a case goes, if it is wanted."""
@@ -64,6 +82,10 @@ class Evaluation:
     def overlay_path(self, site: str, case: str) -> Path:
         """Where the slices of a case go that the report shows."""
         return self.folder / "overlays" / site / f"{case}.npz"
+
+    def volume_path(self, site: str, case: str) -> Path:
+        """Where the volume of a case goes that the report's viewer shows."""
+        return self.folder / "volumes" / site / f"{case}.npz"
 
     def row_path(self, site: str, case: str) -> Path:
         """Where the row of a case goes."""
@@ -91,7 +113,6 @@ def write_row(evaluation: Evaluation, record: CaseRecord, metrics: CaseMetrics) 
         "case": record.case,
         "key": evaluation.key,
         "digest": record.digest,
-        "prediction": evaluation.predictions is not None,
         "metrics": asdict(metrics),
     }
     write_json(evaluation.row_path(record.site, record.case), row)
@@ -104,7 +125,7 @@ def read_row(evaluation: Evaluation, record: CaseRecord) -> CaseMetrics | None:
         if (row["key"], row["digest"]) != (evaluation.key, record.digest):
             return None
         wanted = evaluation.prediction_path(record.site, record.case)
-        if wanted is not None and not (row["prediction"] and wanted.is_file()):
+        if wanted is not None and read_note(wanted) != evaluation.signature(record):
             return None
         return CaseMetrics(**row["metrics"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -11,17 +11,13 @@ from typing import Any
 from callbacks.rows import Evaluation, read_row
 from datamodules.atomic import atomic_file, write_json
 from datamodules.errors import UsageError
+from datamodules.native import native_grid
 from lightning_modules.metrics import CaseMetrics
+from lightning_modules.metrics.protocol import EMPTY_MASKS, UNMEASURED
+from lightning_modules.metrics.record import COLUMNS, DETAILS
+from lightning_modules.metrics.uncertainty import rank_correlation
 
 METRICS = ("dice", "nsd", "hd95", "assd", "precision", "recall")
-COLUMNS = (
-    "site", "case", "dice", "nsd", "hd95", "assd", "precision", "recall", "volume_ml", "reference_volume_ml",
-    "empty_prediction", "empty_reference",
-)  # fmt: skip
-POLICY = (
-    "Both masks empty: Dice, NSD, precision and recall 1, distances 0, counted as both_empty. One of them empty: "
-    "Dice, NSD, precision and recall 0, distances the volume's diagonal, counted as a failure. None is left out."
-)
 
 Rows = dict[str, dict[str, CaseMetrics]]
 
@@ -45,10 +41,17 @@ def collect(evaluation: Evaluation) -> dict[str, Any]:
         "inference": dict(evaluation.inference),
         "tolerance_mm": evaluation.tolerance,
         "grid": "native",
-        "empty_masks": POLICY,
+        "voxel_edges_mm": _voxel_edges(evaluation),
+        "training_spacing_mm": next((list(record.spacing) for record in evaluation.records), None),
+        "empty_masks": EMPTY_MASKS,
+        "unmeasured": UNMEASURED,
         "sites": sites,
         **_macro_and_gap(evaluation, sites),
+        "uncertainty_and_error": _uncertainty_and_error(
+            [row for site, cases in rows.items() if evaluation.roles[site] == "held_out" for row in cases.values()]
+        ),
         "location_prior": dict(evaluation.location_prior),
+        **evaluation.remarks,
     }
     _write_table(evaluation, rows)
     write_json(evaluation.folder / "excluded.json", {site: dict(cases) for site, cases in evaluation.excluded.items()})
@@ -80,18 +83,37 @@ def _write_table(evaluation: Evaluation, rows: Rows) -> None:
         for site, cases in rows.items():
             for case, metrics in cases.items():
                 values = {k: str(v).lower() if isinstance(v, bool) else v for k, v in asdict(metrics).items()}
-                writer.writerow({"site": site, "case": case, **values})
+                writer.writerow({"site": site, "case": case, **values})  # None becomes an empty cell
 
 
 def _site(evaluation: Evaluation, site: str, rows: Sequence[CaseMetrics]) -> dict[str, Any]:
     return {
         "role": evaluation.roles[site],
         "n": len(rows),
-        **{metric: _statistics([getattr(row, metric) for row in rows]) for metric in METRICS},
+        **{metric: _statistics(_known(rows, metric)) for metric in (*METRICS, *DETAILS)},
+        "uncertainty_and_error": _uncertainty_and_error(rows),
         "failures": sum(row.failure for row in rows),
         "both_empty": sum(row.both_empty for row in rows),
         "excluded": len(evaluation.excluded.get(site, {})),
     }
+
+
+def _known(rows: Sequence[CaseMetrics], metric: str) -> list[float]:
+    """A metric of those cases that have it."""
+    return [value for row in rows if (value := getattr(row, metric)) is not None]
+
+
+def _uncertainty_and_error(rows: Sequence[CaseMetrics]) -> dict[str, float | int | None]:
+    """Spearman's ρ of uncertainty and 1 − Dice, and over how many cases: whether the model knows where it errs."""
+    known = [row for row in rows if row.uncertainty is not None]
+    rho = rank_correlation(_known(known, "uncertainty"), [1 - row.dice for row in known])
+    return {"spearman": rho, "n": len(known)}
+
+
+def _voxel_edges(evaluation: Evaluation) -> list[float] | None:
+    """The smallest and the largest edge of a native voxel among all cases, mm."""
+    edges = [float(edge) for record in evaluation.records for edge in native_grid(record).spacing]
+    return [round(min(edges), 4), round(max(edges), 4)] if edges else None
 
 
 def _statistics(values: Sequence[float]) -> dict[str, float | None]:
@@ -111,7 +133,7 @@ def _macro_and_gap(evaluation: Evaluation, sites: Mapping[str, Mapping[str, Any]
         return [mean for mean in of_role if mean is not None]
 
     macro, gap = {}, {}
-    for metric in METRICS:
+    for metric in (*METRICS, *DETAILS):
         if held_out := means("held_out", metric):
             macro[metric] = statistics.fmean(held_out)
             if source := means("source_test", metric):

@@ -32,6 +32,8 @@ class PatchBatch(NamedTuple):
     """
     case: list[str]
     """B case ids."""
+    second: Tensor | None = None
+    """Float B×1×D×H×W in [0, 1]: the same patches in another appearance, where an augmentation makes two views."""
 
 
 class VolumeBatch(NamedTuple):

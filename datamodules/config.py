@@ -89,9 +89,12 @@ class DataConfig(SourceData):
 
     Attributes:
         held_out: held-out sites by name.
+        overlap: what is done with a held-out case whose scan, by content, is the source's too: refuse, leave it out by
+            name, or test on it all the same, which the report says for ever.
     """
 
     held_out: dict[str, SiteConfig] = field(default_factory=dict, metadata={"registry": LAYOUTS, "replace": True})
+    overlap: Literal["error", "exclude", "allow"] = "error"
 
     def training(self) -> SourceData:
         """The part of this that training may see: it has no field that could name a held-out site."""

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def one_line(text: str) -> str:
+    """A text with what can't be printed escaped: a file's name may hold newlines, and a terminal's commands."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class UsageError(Exception):
     """A mistake in the configuration, the command line or the data that the user can mend.
 
@@ -22,3 +27,28 @@ class ConfigurationErrors(UsageError):
 
 class CaseError(UsageError):
     """A case that can't be used. Whoever catches it knows the site and the case and goes on with the rest."""
+
+
+class UnreadableError(CaseError):
+    """The system did not give the file: no permission, a broken disk, too little memory. Another time it may."""
+
+
+class AgreedError(UsageError):
+    """A mistake that all ranks have found together and raise at the same time: the first one tells it for all."""
+
+
+class Notice(UserWarning):
+    """What a person should know though it stops nothing: the command prints it, as ``warning: …``."""
+
+
+class LostRankError(Exception):
+    """The ranks of a run can't go on together.
+
+    Args:
+        message: one sentence; empty where another rank tells it.
+        code: exit code of the process.
+    """
+
+    def __init__(self, message: str = "", code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code

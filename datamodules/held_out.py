@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from datamodules.config import DataConfig
 from datamodules.errors import UsageError
 from datamodules.layouts import SiteConfig
 from datamodules.prepare import Preparation, prepare_site
+from datamodules.seal import Overlap, find_overlap, leave_out
 from datamodules.split import Split
 from datamodules.store import StoredCase
 from datamodules.volumes import volume_loader
@@ -37,16 +38,20 @@ class HeldOutDataModule(pl.LightningDataModule):
     Attributes:
         roles: what each site is, by name, in the order of the table.
         excluded: of each site, the cases that can't be used and why; set by :meth:`setup`, as is the following.
+        overlap: scans that were found more than once among all sites.
         cases: the cases of all sites that are not done, in order.
         training_cases: the source's cases that the run was trained on, for what is told of the source alone.
+        preparations: of each site, for what is told of the data.
 
     Raises:
         UsageError: a held-out site has the source's name.
     """
 
     excluded: dict[str, dict[str, str]]
+    overlap: Overlap
     cases: list[StoredCase]
     training_cases: list[StoredCase]
+    preparations: dict[str, Preparation]
 
     def __init__(
         self,
@@ -73,13 +78,16 @@ class HeldOutDataModule(pl.LightningDataModule):
         """Open the prepared cases; on every rank.
 
         Raises:
-            UsageError: a test case of the split is no longer among the source's usable cases.
+            UsageError: a test case of the split is no longer among the source's usable cases, or a held-out case is
+                among the source's (``data.overlap``).
         """
         if hasattr(self, "cases"):
             return
+        preparations = {site: self._prepare(site, processes=1, progress=False) for site in self.roles}
+        self.preparations = preparations
+        self.overlap = self._sealed(preparations)
         self.excluded, cases = {}, []
-        for site in self.roles:
-            preparation = self._prepare(site, processes=1, progress=False)
+        for site, preparation in preparations.items():
             self.excluded[site] = dict(preparation.excluded)
             cases += self._wanted(site, preparation)
             if self.roles[site] == "source_test":
@@ -101,6 +109,18 @@ class HeldOutDataModule(pl.LightningDataModule):
         return prepare_site(
             self.site_of(site), self.spacing, self.data.structure, store, processes=processes, progress=progress
         )
+
+    def _sealed(self, preparations: Mapping[str, Preparation]) -> Overlap:
+        """The overlap of the sites, once what ``data.overlap`` asks for is done about it."""
+        source = preparations[self.data.source.name]
+        others = [site for site in preparations if self.roles[site] == "held_out"]
+        overlap = find_overlap(source.kept, [case for site in others for case in preparations[site].kept])
+        if self.data.overlap == "error":
+            overlap.refuse()
+        if self.data.overlap == "exclude":
+            for site, reasons in overlap.excluded().items():
+                leave_out(preparations[site], reasons)
+        return overlap
 
     def _wanted(self, site: str, preparation: Preparation) -> list[StoredCase]:
         if self.roles[site] == "held_out":

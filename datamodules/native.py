@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,10 @@ from numpy.typing import NDArray
 
 from datamodules.atomic import atomic_file
 from datamodules.errors import CaseError
+from datamodules.grids import resampled
 from datamodules.reading import read_label
 from datamodules.store import CaseRecord
-from datamodules.volume_files import Grid, without_dust
-
-SLAB_VOXELS = 2**24
-"""Native voxels that are resampled at once."""
+from datamodules.volume_files import Grid
 
 
 def to_native(probability: NDArray[np.float32], record: CaseRecord) -> NDArray[np.float32]:
@@ -34,29 +33,27 @@ def to_native(probability: NDArray[np.float32], record: CaseRecord) -> NDArray[n
     Raises:
         ValueError: the map is not of the stored grid's shape.
     """
-    import SimpleITK
-
     if probability.shape != record.shape:
         raise ValueError(f"a map of shape {probability.shape} is not on the stored grid {record.shape}")
-    # In stored voxels, so that ITK needs no orthonormal directions: identity here, an affine transform there.
-    moving = SimpleITK.GetImageFromArray(np.ascontiguousarray(probability.T, dtype=np.float32))
-    to_stored = without_dust(np.linalg.inv(np.array(record.affine)) @ np.array(record.native_affine))
-    transform = SimpleITK.AffineTransform(3)
-    transform.SetMatrix(to_stored[:3, :3].ravel().tolist())
-    width, height, depth = record.native_shape
-    native = np.empty(record.native_shape, dtype=np.float32)
-    slab = max(1, SLAB_VOXELS // (width * height))
-    for start in range(0, depth, slab):
-        count = min(slab, depth - start)
-        transform.SetTranslation((to_stored[:3, 2] * start + to_stored[:3, 3]).tolist())
-        resampler = SimpleITK.ResampleImageFilter()
-        resampler.SetSize((width, height, count))
-        resampler.SetTransform(transform)
-        resampler.SetInterpolator(SimpleITK.sitkLinear)
-        resampler.SetDefaultPixelValue(0.0)
-        resampled = resampler.Execute(moving)  # named, for the view does not keep it alive
-        native[..., start : start + count] = SimpleITK.GetArrayViewFromImage(resampled).T
-    return native
+    return resampled(probability, np.array(record.affine), np.array(record.native_affine), record.native_shape)
+
+
+def from_native(mask: NDArray[Any], record: CaseRecord) -> NDArray[np.float32]:
+    """The other way: a mask on the original image's own grid as a map on the stored grid.
+
+    Args:
+        mask: of ``record.native_shape``, 0 or 1.
+        record: the case's record.
+
+    Returns:
+        float32 D×H×W in [0, 1].
+
+    Raises:
+        ValueError: the mask is not of the native grid's shape.
+    """
+    if mask.shape != record.native_shape:
+        raise ValueError(f"a mask of shape {mask.shape} is not on the native grid {record.native_shape}")
+    return resampled(mask, np.array(record.native_affine), np.array(record.affine), record.shape)
 
 
 def native_grid(record: CaseRecord) -> Grid:
@@ -72,16 +69,18 @@ def native_label(record: CaseRecord) -> NDArray[np.uint8]:
     """
     if record.label_path is None:
         raise CaseError(f"site {record.site!r}, case {record.case!r}: it has no label")
-    return read_label(Path(record.label_path), record.labels, native_grid(record))
+    more = [Path(path) for path in record.more_label_paths]
+    return read_label(Path(record.label_path), record.labels, native_grid(record), record.label_flip, more)
 
 
-def write_native(path: Path, array: NDArray[Any], record: CaseRecord) -> None:
+def write_native(path: Path, array: NDArray[Any], record: CaseRecord, note: str = "") -> None:
     """Write an array on the original image's own grid as NIfTI, whole or not at all; ``.gz`` compresses it.
 
     Args:
         path: ``….nii`` or ``….nii.gz``.
         array: of ``record.native_shape``.
         record: the case's record.
+        note: what the file says of itself, at most 79 letters of ASCII; see :func:`read_note`.
 
     Raises:
         ValueError: the array is not of the native grid's shape.
@@ -93,9 +92,21 @@ def write_native(path: Path, array: NDArray[Any], record: CaseRecord) -> None:
     image = nib.Nifti1Image(array, np.array(record.native_affine))
     image.set_sform(image.affine, code="scanner")
     image.set_qform(image.affine, code="scanner", strip_shears=True)
+    image.header["descrip"] = note.encode("ascii")
     with atomic_file(path, "wb") as file:
         if path.suffix == ".gz":
             with gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=4, mtime=0) as packed:
                 image.to_stream(packed)
         else:
             image.to_stream(file)
+
+
+def read_note(path: Path) -> str:
+    """The note of a file that :func:`write_native` wrote; an empty string where there is none, or no such file."""
+    import nibabel as nib
+    from nibabel.filebasedimages import ImageFileError
+
+    try:
+        return bytes(nib.Nifti1Image.from_filename(path).header["descrip"].item()).decode("ascii", "replace")
+    except (OSError, EOFError, zlib.error, ImageFileError):
+        return ""

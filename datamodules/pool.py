@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -51,7 +54,7 @@ def run_all(work: Callable[[T], R], items: Sequence[T], processes: int) -> Itera
 def _pooled(work: Callable[[T], R], items: dict[int, T], processes: int) -> Iterator[tuple[int, R]]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    executor = ProcessPoolExecutor(min(processes, len(items)), mp_context=context, initializer=_single_threaded)
+    executor = ProcessPoolExecutor(min(processes, len(items)), mp_context=context, initializer=_prepare_worker)
     try:
         with _main_hidden():  # it is at submission that processes are started
             futures: dict[Future[R], int] = {executor.submit(work, item): place for place, item in items.items()}
@@ -81,8 +84,19 @@ def _main_hidden() -> Iterator[None]:
         main.__dict__.update(hidden)
 
 
-def _single_threaded() -> None:
-    """Workers side by side would be slowed down by each other's threads."""
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would finish what is queued, unlocked, and then wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _prepare_worker() -> None:
+    """Workers side by side would be slowed down by each other's threads; and signals are not for them."""
+    # A scheduler's notice is for the command: as a killed worker's, the case would be left out.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import SimpleITK
     import torch
 

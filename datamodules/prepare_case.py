@@ -10,19 +10,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from datamodules.atomic import atomic_folder, write_json
-from datamodules.errors import CaseError, UsageError
+from datamodules.errors import CaseError, UnreadableError, UsageError, one_line
 from datamodules.layouts.site import Case, SiteConfig
 from datamodules.reading import RawCase, read_case
 from datamodules.store import CaseRecord, Spacing, write_case
 from datamodules.structure import AxisKind
-from datamodules.volume_files import UnreadableError
 
 log = logging.getLogger(__name__)
 
@@ -70,16 +69,27 @@ class Outcome:
 def quick_key(case: Case, labelled: bool) -> str:
     """A hash of the patient and of the files' paths, sizes, times and readability, which spares reading them."""
     total = hashlib.sha256(f"patient {case.patient}\n".encode())
-    for path in (case.image, case.label if labelled else None):
-        for file in [] if path is None else sorted(path.iterdir()) if path.is_dir() else [path]:
+    if case.fault is not None or (labelled and case.label_flip != "header"):
+        total.update(f"{case.fault} {case.label_flip}\n".encode())
+    for path in (case.image, *((case.label, *case.more_labels) if labelled else ())):
+        for file in [] if path is None else _files(path):
             try:
                 status = file.stat()
-            except OSError:
-                total.update(f"{file}: missing\n".encode())
+            except (OSError, ValueError):
+                total.update(f"{file}: missing\n".encode("utf-8", "surrogateescape"))
             else:
                 readable = os.access(file, os.R_OK)
-                total.update(f"{file}: {status.st_size} {status.st_mtime_ns} {readable}\n".encode())
+                known = f"{file}: {status.st_size} {status.st_mtime_ns} {readable}\n"
+                total.update(known.encode("utf-8", "surrogateescape"))
     return total.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """A file, or those in a folder; whatever is wrong with the path is said when it is read."""
+    try:
+        return sorted(path.iterdir()) if path.is_dir() else [path]
+    except (OSError, ValueError):
+        return [path]
 
 
 def is_current(task: Task) -> bool:
@@ -100,16 +110,16 @@ def prepare_case(task: Task) -> Outcome:
             return Outcome(None, reused=True, key=key)
         return _prepare(task, key)
     except UnreadableError as error:
-        return Outcome(str(error))
+        return Outcome(one_line(str(error)))
     except CaseError as error:
-        return Outcome(str(error), lasting=True, key=quick_key(task.case, task.labelled))
+        return Outcome(one_line(str(error)), lasting=True, key=quick_key(task.case, task.labelled))
     except UsageError:
         raise
     except MemoryError:
         return Outcome("there is not enough memory to prepare it")
     except Exception as error:  # what else a file provokes is that case's fault and must not stop the others
         log.debug("preparing %s failed", task.case, exc_info=True)
-        return Outcome(f"it could not be prepared ({type(error).__name__}: {error})")
+        return Outcome(one_line(f"it could not be prepared ({type(error).__name__}: {error})"))
 
 
 @contextmanager
@@ -148,6 +158,7 @@ def _prepare(task: Task, key: str) -> Outcome:
 
 
 def _store(task: Task, raw: RawCase, found: str, key: str) -> None:
+    from datamodules.descriptions import complete, describe_original
     from datamodules.fingerprint import fingerprint
     from datamodules.preprocessing import preprocess
     from datamodules.structure import axis_coordinate, foreground, signed_distance
@@ -166,6 +177,9 @@ def _store(task: Task, raw: RawCase, found: str, key: str) -> None:
         native_affine=np.asarray(image.affine).tolist(),
         image_path=str(case.image.absolute()),
         label_path=str(case.label.absolute()) if task.labelled and case.label is not None else None,
+        more_label_paths=[str(path.absolute()) for path in case.more_labels] if task.labelled else [],
+        label_flip=raw.label_flip,
+        label_evidence=raw.label_evidence,
         labels=list(task.site.labels) if task.labelled else [],
         digest=found,
         fingerprint=fingerprint(image.data[0].numpy()),
@@ -179,8 +193,11 @@ def _store(task: Task, raw: RawCase, found: str, key: str) -> None:
         places = foreground(grid.label, axis)
     with writing(task.folder.parent), atomic_folder(task.folder) as part:
         write_case(part, record, grid.image, grid.label, distance, axis, places)
+        describe_original(part, image.data[0].numpy(), np.asarray(image.affine))
+        complete(part)
         write_json(part / QUICK, {"key": key})
-        _remove(task.folder)
+        if _stored_key(task.folder) != key:  # where there are no locks another process may have finished it
+            _remove(task.folder)
 
 
 def _same_voxels(task: Task, found: str) -> bool:
@@ -190,8 +207,10 @@ def _same_voxels(task: Task, found: str) -> bool:
     except (OSError, ValueError, TypeError, KeyError):
         return False
     label = task.case.label if task.labelled else None
-    here = (str(task.case.image.absolute()), label and str(label.absolute()), task.case.patient)
-    return record.digest == found and (record.image_path, record.label_path, record.patient) == here
+    more = [str(path.absolute()) for path in task.case.more_labels] if task.labelled else []
+    here = (str(task.case.image.absolute()), label and str(label.absolute()), more, task.case.patient)
+    known = (record.image_path, record.label_path, record.more_label_paths, record.patient)
+    return record.digest == found and known == here
 
 
 def _stored_key(folder: Path) -> str | None:
@@ -205,5 +224,6 @@ def _remove(folder: Path) -> None:
     """Take an outdated case out of the way at one stroke, then delete it."""
     if folder.exists():
         away = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-        folder.rename(away / "old")
+        with suppress(FileNotFoundError):  # another process was faster, where there are no locks
+            folder.rename(away / "old")
         shutil.rmtree(away)

@@ -181,14 +181,17 @@ class StridedSampler(DistributedSampler[int]):
         items: number of volumes.
         rank: this rank.
         ranks: all ranks.
+        idle: whether a rank beyond the volumes may have none. If not it takes one that another rank has too: a loop
+            of Lightning's that ends with what its steps have logged needs a step on every rank.
     """
 
-    def __init__(self, items: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(self, items: int, rank: int = 0, ranks: int = 1, idle: bool = True) -> None:
         super().__init__(range(items), num_replicas=ranks, rank=rank, shuffle=False)  # type: ignore[arg-type]  # of a data set the base only asks the length
         self.items = items
+        self.first = rank if idle or not items else rank % items
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.rank, self.items, self.num_replicas))
+        return iter(range(self.first, self.items, self.num_replicas))
 
     def __len__(self) -> int:
         return -(-self.items // self.num_replicas)

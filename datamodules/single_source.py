@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from datamodules.augmentation.config import AUGMENTATIONS
 from datamodules.augmentation.pipeline import Augmentation
 from datamodules.batch import VolumeBatch
 from datamodules.config import SourceData
-from datamodules.errors import UsageError
+from datamodules.errors import Notice, UsageError
 from datamodules.patches import PatchDataset, RawPatch, RawPatchBatch, collate
 from datamodules.prepare import Preparation, prepare_site
 from datamodules.randomness import torch_generator
 from datamodules.sampling import PositionSampler, Share, Stream
+from datamodules.seal import patients
 from datamodules.split import Split, split_cases
 from datamodules.store import StoredCase
 from datamodules.volumes import volume_loader
@@ -85,8 +87,7 @@ class SingleSourceDataModule(pl.LightningDataModule):
             return
         preparation = self._prepare(processes=1, progress=False)
         stored = {case.record.case: case for case in preparation.kept}
-        patients = [(case.record.case, case.record.patient) for case in preparation.kept]
-        self.split = split_cases(patients, self.data.split)
+        self.split = split_cases(patients(preparation), self.data.split)
         self.cases = [stored[case] for case in self.split.train]
         self._validation = [stored[case] for case in self.split.validation]
         self.spacing = preparation.spacing
@@ -122,12 +123,13 @@ class SingleSourceDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             collate_fn=collate,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            worker_init_fn=_leave_signals_to_the_run,
             generator=torch_generator(self.seed, "loader"),  # else torch draws from the global state
         )
 
     def val_dataloader(self) -> DataLoader[VolumeBatch]:
-        """This rank's share of the validation volumes, unpadded."""
-        return volume_loader(self._validation, self.data.window, *self._rank())
+        """This rank's share of the validation volumes, unpadded; a rank beyond them repeats another one's."""
+        return volume_loader(self._validation, self.data.window, *self._rank(), idle=False)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment raw patches on the device they have come to; anything else passes."""
@@ -174,8 +176,16 @@ class SingleSourceDataModule(pl.LightningDataModule):
         if small:
             rank_zero_warn(
                 f"{self.data.source.name}: {len(small)} of {len(self.cases)} training volumes are smaller than "
-                f"the patch of {'×'.join(map(str, patch))} voxels (data.patch_size) and are padded with air."
+                f"the patch of {'×'.join(map(str, patch))} voxels (data.patch_size) and are padded with air.",
+                category=Notice,
             )
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    # Ctrl-C and schedulers signal all processes of a run: it could not finish its step without its patches. Workers
+    # end when they are told to, or when the run is gone.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _finished_batches(trainer: pl.Trainer) -> int:

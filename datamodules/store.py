@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.atomic import write_json
+from datamodules.layouts.site import Flip
 
 HU_RANGE = (-1024, 3071)
 """What a stored image is clipped to: twelve bits, as scanners write them."""
@@ -61,6 +62,9 @@ class CaseRecord:
         fingerprint: of the original image's voxels, the same after reorientation or saving anew.
         pancreas_volume_ml: volume of the stored label; 0 where there is none.
         warnings: what was found odd and did not exclude the case, one sentence each.
+        more_label_paths: further original labels, united with the first.
+        label_flip: how the label's file lies on the image's grid; see :func:`datamodules.reading.read_label`.
+        label_evidence: ``flip``, ``margin``, ``scores`` and ``header_agrees``, where it was not the header that told.
     """
 
     site: str
@@ -78,6 +82,9 @@ class CaseRecord:
     fingerprint: str
     pancreas_volume_ml: float
     warnings: list[str]
+    more_label_paths: list[str] = field(default_factory=list)
+    label_flip: Flip = "header"
+    label_evidence: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, as they go into JSON."""

@@ -34,9 +34,9 @@ class VolumeDataset(Dataset[VolumeBatch]):
 
 
 def volume_loader(
-    cases: Sequence[StoredCase], window: tuple[float, float], rank: int, ranks: int
+    cases: Sequence[StoredCase], window: tuple[float, float], rank: int, ranks: int, idle: bool = True
 ) -> DataLoader[VolumeBatch]:
-    """One rank's share of the volumes, one by one.
+    """One rank's share of the volumes, one by one; a rank beyond them has none, or not its own unless ``idle``.
 
     They are read in the process itself: reading takes a fraction of what the network takes, and whole volumes
     would crowd the shared memory that workers hand them over in.
@@ -44,7 +44,7 @@ def volume_loader(
     return DataLoader(
         VolumeDataset(cases, window),
         batch_size=None,
-        sampler=StridedSampler(len(cases), rank, ranks),
+        sampler=StridedSampler(len(cases), rank, ranks, idle),
         collate_fn=_as_it_is,
     )
 

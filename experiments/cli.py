@@ -5,14 +5,24 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from datamodules.errors import ConfigurationErrors, UsageError
+from callbacks.requests import Stopped
+from datamodules.errors import AgreedError, ConfigurationErrors, LostRankError, UsageError
 from experiments.command_line import Parser, sort_words, with_evaluation_keys
+from experiments.commands_comparison import add_comparisons
+from experiments.commands_hand_over import add_hand_over
+from experiments.commands_ladder import add_ladder
+from experiments.commands_sweep import add_sweep
+from experiments.ending import leave
+from experiments.notices import notices_told
+from experiments.signals import SIGNALS
+from experiments.sweep.agent import understood
 
 _OVERRIDES = "Overrides of the experiment: key=value, --key=value, --key value or ++key=value, as in data.batch_size=4."
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -26,15 +36,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words of the command line; None takes them from ``sys.argv``.
 
     Returns:
-        the exit code: 0 all well, 2 a mistake that one sentence on stderr names, 130 interrupted.
+        the exit code: 0 all well, 1 ranks that lost one another, 2 a mistake that one sentence on stderr names, 75
+        preempted, 130 interrupted, 143 terminated.
     """
     # Before torch is imported: threads that spin while they wait slow all that runs beside them many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        return _run(sys.argv[1:] if arguments is None else list(arguments))
+        with SIGNALS.installed(), notices_told():
+            return _run(sys.argv[1:] if arguments is None else list(arguments))
+    except Stopped as stopped:
+        return leave(stopped)
+    except AgreedError as error:
+        if _is_first_rank():
+            _complain(error)
+        return 2
     except UsageError as error:
         _complain(error)
         return 2
+    except LostRankError as lost:
+        if str(lost):
+            _complain(UsageError(str(lost)))
+        return lost.code
     except SystemExit as ending:
         # argparse leaves this way after --help, Lightning after Ctrl-C.
         if isinstance(ending.__context__, KeyboardInterrupt):
@@ -57,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    sorted_words = sort_words(words)
+    sorted_words = sort_words(understood(words))
     parser = _parser()
     if not words:
         parser.print_help()
@@ -81,14 +103,29 @@ def _parser() -> Parser:
         command = _command(commands, name, text, handler)
         _experiment(command)
         command.add_argument("--fresh", action="store_true", help="start anew instead of continuing the run")
-    _run_argument(_command(commands, "evaluate", "compute what is missing of a run's evaluation", _evaluate))
+        command.add_argument("--inexact", action="store_true", help="go on on other devices, and say so for ever")
+    submit = _command(commands, "submit", "queue experiments on a SLURM cluster", _submit)
+    submit.add_argument("experiments", metavar="EXPERIMENT", nargs="*", help="YAML files, or names of shipped ones")
+    submit.add_argument("--seeds", metavar="N,N,…", type=_seeds, default=[], help="run each experiment with each seed")
+    submit.add_argument("--sweep", metavar="FILE", help="instead: a sweep, whose trials the tasks of an array take")
+    submit.add_argument("--array", metavar="N%%K", help="of a sweep: N trials, at most K at a time")
+    submit.add_argument("--allow-peeking", action="store_true", help="allow a sweep for a metric of held-out sites")
+    submit.add_argument("--dry-run", action="store_true", help="print the job file, write and submit nothing")
+    add_sweep(commands, _command)
+    runs = _command(commands, "runs", "show the runs under a folder: state, step, metric, job", _runs)
+    runs.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="what run.root names; runs by default")
+    evaluate = _command(commands, "evaluate", "compute what is missing of a run's evaluation", _evaluate)
+    evaluate.add_argument("run", metavar="RUN", help="a run's folder; an experiment where --predictions is given")
+    evaluate.add_argument("--predictions", metavar="DIR", type=Path, help="judge another tool's masks on its sites")
     _run_argument(_command(commands, "report", "write a run's report.html", _report))
-    predict = _command(commands, "predict", "segment images with a run's weights", _predict)
-    _run_argument(predict)
-    predict.add_argument("images", metavar="IMAGE", nargs="+", help="a NIfTI file or a folder with a DICOM series")
-    predict.add_argument("--output", metavar="DIR", required=True, type=Path, help="where the masks go")
+    _run_argument(_command(commands, "checkpoints", "list a run's checkpoints, loadable or not", _checkpoints))
+    add_hand_over(commands, _command)
     _experiment(_command(commands, "prepare", "preprocess an experiment's sites into the store", _prepare))
-    _experiment(_command(commands, "sites", "the layouts known, or the sites of an experiment", _sites), optional=True)
+    sites = _command(commands, "sites", "the layouts known, or the sites of an experiment", _sites)
+    _experiment(sites, optional=True)
+    sites.add_argument("--write", nargs=2, metavar=("nnunet", "DIR"), help="hand the sites over to nnU-Net")
+    add_comparisons(commands, _command)
+    add_ladder(commands, _command)
     config = commands.add_parser("config", help="look at configurations", allow_abbrev=False)
     parts = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _experiment(_command(parts, "show", "print the resolved YAML", _config_show))
@@ -129,17 +166,58 @@ def _call(target: str, *arguments: Any, **keywords: Any) -> int:
 
 
 def _run_all(parsed: argparse.Namespace, overrides: list[str]) -> int:
-    return _call("experiments.flow:run", _loaded(parsed, overrides), fresh=parsed.fresh)
+    target = "experiments.sweep.trial:fit" if "PANSITE_TRIAL" in os.environ else "experiments.flow:run"
+    return _call(target, _loaded(parsed, overrides), fresh=parsed.fresh, inexact=parsed.inexact)
 
 
 def _fit(parsed: argparse.Namespace, overrides: list[str]) -> int:
-    return _call("experiments.flow:fit", _loaded(parsed, overrides), fresh=parsed.fresh)
+    # A sweep names the trial by the environment, to all ranks alike.
+    target = "experiments.sweep.trial:fit" if "PANSITE_TRIAL" in os.environ else "experiments.flow:fit"
+    return _call(target, _loaded(parsed, overrides), fresh=parsed.fresh, inexact=parsed.inexact)
+
+
+def _submit(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    if parsed.sweep is not None:
+        peeking, words = parsed.allow_peeking, (parsed.sweep, parsed.array, overrides, parsed.dry_run)
+        if parsed.experiments or parsed.seeds:
+            raise UsageError("pansite submit --sweep: the sweep names its experiment; leave out any other and --seeds.")
+        return _call("experiments.sweep.array:submit", *words, peeking)
+    if not parsed.experiments or parsed.array or parsed.allow_peeking:
+        raise UsageError("pansite submit: give experiments, or --sweep FILE with --array N%K.")
+    return _call("experiments.submit:submit", parsed.experiments, overrides, parsed.seeds, parsed.dry_run)
+
+
+def _seeds(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"--seeds: write whole numbers with commas, such as 0,1,2, not {text!r}.")
+    return list(dict.fromkeys(map(int, parts)))
+
+
+def _runs(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from experiments.config import RunConfig
+
+    _refuse_overrides("runs", overrides)
+    return _call("experiments.commands_runs:runs", (parsed.folder or Path(RunConfig().root)).expanduser())
 
 
 def _evaluate(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from experiments.locate import find_run
 
+    if parsed.predictions is not None:
+        return _evaluate_predictions(parsed, with_evaluation_keys(overrides))
     return _call("experiments.flow:evaluate", find_run(parsed.run), with_evaluation_keys(overrides))
+
+
+def _evaluate_predictions(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from experiments.configuration import load_experiment
+    from experiments.locate import find_experiment
+
+    folder = parsed.predictions.expanduser()
+    # Named after the tool's folder, so that comparisons tell it from the runs of the experiment.
+    name = re.sub(r"[^\w.+-]", "_", folder.resolve().name).lstrip(".+-") or "predictions"
+    loaded = load_experiment(find_experiment(parsed.run), [f"name={name}", *overrides])
+    return _call("experiments.outside:evaluate_predictions", loaded, folder)
 
 
 def _report(parsed: argparse.Namespace, overrides: list[str]) -> int:
@@ -149,12 +227,11 @@ def _report(parsed: argparse.Namespace, overrides: list[str]) -> int:
     return _call("experiments.flow:report", find_run(parsed.run))
 
 
-def _predict(parsed: argparse.Namespace, overrides: list[str]) -> int:
+def _checkpoints(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from experiments.locate import find_run
 
-    run = find_run(parsed.run)
-    overrides = with_evaluation_keys(overrides)
-    return _call("experiments.prediction:predict", run, parsed.images, output=parsed.output, overrides=overrides)
+    _refuse_overrides("checkpoints", overrides)
+    return _call("experiments.commands_checkpoints:checkpoints", find_run(parsed.run))
 
 
 def _prepare(parsed: argparse.Namespace, overrides: list[str]) -> int:
@@ -162,6 +239,11 @@ def _prepare(parsed: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _sites(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    if parsed.write is not None:
+        if parsed.experiment is None:
+            raise UsageError("pansite sites --write: say of which experiment: sites EXPERIMENT --write nnunet DIR.")
+        form, folder = parsed.write
+        return _call("experiments.hand_over:write_sites", _loaded(parsed, overrides), form, Path(folder).expanduser())
     if parsed.experiment is None:
         _refuse_overrides("sites without an experiment", overrides)
         return _call("experiments.commands_sites:known_layouts")
@@ -184,6 +266,12 @@ def _config_schema(parsed: argparse.Namespace, overrides: list[str]) -> int:
 def _refuse_overrides(command: str, overrides: list[str]) -> None:
     if overrides:
         raise UsageError(f"pansite {command}: takes no overrides, but got {overrides[0]!r}.")
+
+
+def _is_first_rank() -> bool:
+    from experiments.console import first_rank
+
+    return first_rank()
 
 
 def _disk_sentence(error: OSError) -> str | None:

@@ -14,8 +14,15 @@ from experiments.configuration.schema import ROOT, slots
 
 _ASSIGNMENT = re.compile(r"\+{0,2}[A-Za-z_][\w.+-]*=.*", re.DOTALL)
 
-_VALUED = ("--output",)
-_OPTIONS = ("-h", "--help", "--fresh", *_VALUED)
+_VALUED = (
+    "--predictions", "--output", "--seeds", "--jobs", "--limit", "--only", "--look", "--results", "--reference",
+    "--trials", "--sweep", "--array", "--on", "--cases", "--levels", "--factors",
+)  # fmt: skip
+_SWEEP = ("--show", "--repair", "--allow-peeking", "--next")
+_PREDICT = ("--uncertainty", "--largest-component")
+_OPTIONS = ("-h", "--help", "--fresh", "--inexact", "--dry-run", "--submit", "--write", *_PREDICT, *_SWEEP, *_VALUED)
+_VALUES = {("sites", "--write"): 2}
+"""How many words follow an option of a command, where it is neither none nor, of those above, one."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,9 @@ def sort_words(words: Sequence[str]) -> Words:
         option, equals, _ = word.partition("=")
         if option in _OPTIONS:
             options.append(word)
-            if option in _VALUED and not equals and rest:
-                options.append(rest.pop(0))
+            values = _VALUES.get((own[0] if own else "", option), int(option in _VALUED and not equals))
+            options += rest[:values]
+            del rest[:values]
         elif word.startswith("--") and len(word) > 2:
             _refuse_unknown(option)
             if not equals:

@@ -13,6 +13,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from experiments import launch
+from lightning_modules.metrics.protocol import how_measured
+
 _console = Console(highlight=False, soft_wrap=True)
 
 
@@ -29,8 +32,11 @@ def own_words() -> Iterator[None]:
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             # An evaluation has no use for the callbacks of training.
             warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*")
-            # Lightning's own use of torch.
+            # A workstation may have SLURM's client installed.
+            warnings.filterwarnings("ignore", ".*`srun` command is available.*")
+            # Lightning's own use of torch, and a setting whose successor not every torch has.
             warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+            warnings.filterwarnings("ignore", ".*broadcast_buffers. is deprecated.*")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
@@ -39,19 +45,26 @@ def own_words() -> Iterator[None]:
 
 def first_rank() -> bool:
     """Whether this process is the first of all ranks, which speaks and writes for all."""
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
+    return int(getattr(rank_zero_only, "rank", 0)) == 0 and launch.first()
 
 
-@rank_zero_only
 def say(text: str) -> None:
-    """Print a line; rich's markup is not interpreted, a file name may hold brackets."""
+    """Print a line on the first rank; rich's markup is not interpreted, a file name may hold brackets."""
+    if first_rank():
+        _console.print(text, markup=False)
+
+
+def say_here(text: str) -> None:
+    """Print a line whichever rank this is: of work that ranks do each for themselves."""
     _console.print(text, markup=False)
 
 
-@rank_zero_only
 def show_summary(summary: dict[str, Any]) -> None:
     """Print the table of ``evaluation/summary.json``: a row per site, then held-out macro mean and gap."""
-    table = Table(title="Per-case results on the native grid", title_justify="left", box=SIMPLE_HEAD, padding=(0, 0))
+    if not first_rank():
+        return
+    say(how_measured(summary["tolerance_mm"], summary.get("voxel_edges_mm")))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 0))
     table.add_column("site", no_wrap=True)
     for column in ("n", "Dice ± sd", "median", f"NSD {summary['tolerance_mm']:g} mm", "HD95 mm", "failed", "prior"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -73,6 +86,9 @@ def show_summary(summary: dict[str, Any]) -> None:
             table.add_row(title, "", f"{dice:<13}", "", nsd, hd95)
     _console.print(table)
     say("prior: Dice of the source's mean shape at its mean place; failed: one of the two masks was empty")
+    known = summary.get("uncertainty_and_error") or {}
+    if known.get("spearman") is not None:
+        say(f"uncertainty and error (1 − Dice) of {known['n']} held-out cases: Spearman's ρ {known['spearman']:.2f}")
 
 
 def _number(value: float | None, form: str = ".3f") -> str:

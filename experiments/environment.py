@@ -22,12 +22,17 @@ def environment() -> dict[str, Any]:
     cuda = torch.cuda
     return {
         "packages": {name: _version(name) for name in PACKAGES},
-        "git": _commit(Path(__file__).resolve().parent),
+        "git": commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": {"count": os.cpu_count(), "threads": torch.get_num_threads(), "capability": _capability()},
         "gpus": [cuda.get_device_name(i) for i in range(cuda.device_count())] if cuda.is_available() else [],
     }
+
+
+def commit() -> dict[str, Any] | None:
+    """``commit`` of the checkout that this software runs from, and whether files are ``changed``; None outside one."""
+    return _commit(Path(__file__).resolve().parent)
 
 
 def _version(package: str) -> str | None:

@@ -21,6 +21,7 @@ ALTERING = frozenset(
         "data.augmentation",
         "data.source.labels",
         "model.network",
+        "model.segmentation",
         "model.contrastive",
         "model.restoration",
         "model.optimizer",
@@ -36,6 +37,10 @@ ALTERING = frozenset(
 )
 """Keys that enter the id as they are, with all that lies below them."""
 
+WHERE_ON = frozenset({"model.consistency", "model.skeleton", "model.fusion", "model.features"})
+"""Keys that enter the id as ``ALTERING`` does, but only where they are switched on: runs from before they were there
+keep their ids."""
+
 BY_CONTENT = frozenset({"data.source", "data.spacing", "data.split", "model.init"})
 """Keys that enter by what they come to: the cases and their digests, the spacing in mm, the split, the weights."""
 
@@ -45,11 +50,15 @@ INDIFFERENT = frozenset(
         "data.store",
         "data.workers",
         "data.held_out",
+        "data.overlap",
         "trainer.accelerator",
         "trainer.devices",
         "trainer.nodes",
         "trainer.checkpoint_every",
+        "trainer.checkpoint_minutes",
         "trainer.log_every",
+        "trainer.nonfinite_limit",
+        "trainer.timeout",
         # Like the number of devices, these change the order of a sum, not what is computed.
         "trainer.deterministic",
         "trainer.compile",
@@ -58,13 +67,15 @@ INDIFFERENT = frozenset(
         "evaluation",
         "logging",
         "run",
+        "cluster",
     }
 )
 """Keys that do not enter the id."""
 
 _LENGTH = 10
 # At weight 0 a term is not built, so nothing below it matters.
-_SWITCHED_BY_WEIGHT = frozenset({"model.contrastive", "model.restoration"})
+_SWITCHED_BY_WEIGHT = frozenset({"model.contrastive", "model.restoration", "model.consistency", "model.skeleton"})
+_OFF = ({"weight": 0}, {"name": "none"}, "none")
 
 
 def run_id(
@@ -101,14 +112,19 @@ def identity(
     """What :func:`run_id` hashes, by key; arguments and errors are the same."""
     if (config.model.init is None) != (init_digest is None):
         raise ValueError("a digest of the initial weights is due exactly where model.init names some")
-    parts = {key: _value(config, key) for key in sorted(ALTERING)}
-    return parts | {
+    return configured(config) | {
         # Patients matter through the split alone.
         "cases": sorted([case, digest] for case, _, digest in cases),
         "data.spacing": [float(edge) for edge in spacing],
         "data.split": {part: sorted(split[part]) for part in sorted(split)},
         "model.init": init_digest,
     }
+
+
+def configured(config: ExperimentConfig) -> dict[str, Any]:
+    """What a configuration alone, without its data, says of the identity: the value of every key that enters."""
+    parts = {key: _value(config, key) for key in sorted(ALTERING | WHERE_ON)}
+    return {key: value for key, value in parts.items() if key in ALTERING or value not in _OFF}
 
 
 def _value(config: ExperimentConfig, key: str) -> Any:
@@ -118,11 +134,11 @@ def _value(config: ExperimentConfig, key: str) -> Any:
     if key in _SWITCHED_BY_WEIGHT and value.weight == 0:
         return {"weight": 0}
     if key == "data.source.labels":
-        return sorted(set(value))
+        return sorted(set(value or config.data.source.settled()[0].labels))
     return asdict(value) if hasattr(value, "__dataclass_fields__") else value
 
 
 def altered_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]:
     """Keys that differ and decide what was trained; where the source's files lie is not among them."""
     by_content = ("data.source.layout", "data.spacing", "data.split", "model.init")
-    return [key for key in (*sorted(ALTERING), *by_content) if _value(before, key) != _value(after, key)]
+    return [key for key in (*sorted(ALTERING | WHERE_ON), *by_content) if _value(before, key) != _value(after, key)]

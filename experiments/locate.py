@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.errors import UsageError
@@ -42,22 +43,57 @@ def find_run(name: str) -> Path:
     Raises:
         UsageError: there is none, or more than one to choose from.
     """
+    runs = find_runs(name)
+    if len(runs) > 1:
+        raise UsageError(f"{name}: holds {len(runs)} runs; give one of {', '.join(map(str, runs))}.")
+    return runs[0]
+
+
+def find_runs(name: str) -> list[Path]:
+    """The run folder that ``name`` means, or all runs in ``<run.root>/<name>``.
+
+    Raises:
+        UsageError: there is none.
+    """
     path = Path(name).expanduser()
     if not path.is_dir():
         beside = sorted(folder.name for folder in path.parent.glob("*/")) if path.parent.is_dir() else []
         hint = f" {did_you_mean(path.name, beside).capitalize()}" if beside else ""
         raise UsageError(f"{name}: there is no such run folder.{hint}")
     if _is_run(path):
-        return path
+        return [path]
     # A run that `--fresh` set aside keeps its files, but is no longer the one that is meant.
     runs = sorted(folder for folder in path.iterdir() if _is_run(folder) and ".replaced-" not in folder.name)
     if not runs:
         raise UsageError(
             f"{name}: holds no run: neither it nor a folder in it has a config.yaml as `pansite fit` writes it."
         )
-    if len(runs) > 1:
-        raise UsageError(f"{name}: holds {len(runs)} runs; give one of {', '.join(map(str, runs))}.")
-    return runs[0]
+    return runs
+
+
+def runs_and_images(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The words of a command line that name runs, and the others: a folder of a DICOM series has no run in it.
+
+    Args:
+        words: the first names a run.
+
+    Returns:
+        The runs' folders, and what is left.
+
+    Raises:
+        UsageError: a run is none, is not the only one in its folder, or was set aside by ``--fresh``.
+    """
+    first, *rest = words
+    named = [first, *(word for word in rest if _names_run(word))]
+    runs = [find_run(word) for word in named]
+    if len(runs) > 1 and (aside := next((run for run in runs if ".replaced-" in run.name), None)):
+        raise UsageError(f"{aside}: was set aside by --fresh; leave it out.")
+    return runs, [word for word in rest if not _names_run(word)]
+
+
+def _names_run(word: str) -> bool:
+    folder = Path(word).expanduser()
+    return folder.is_dir() and (_is_run(folder) or any(map(_is_run, folder.glob("*/"))))
 
 
 def _is_run(folder: Path) -> bool:

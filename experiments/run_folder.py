@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from uuid import uuid4
 
 from datamodules.atomic import write_json, write_text
 from datamodules.errors import UsageError
+
+JOB_FILE = "PANSITE_JOB_FILE"
+"""Names, in a job that `pansite submit` wrote, the job's file."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,16 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def panels(self) -> Path:
+        """Folder of the panels: what training batches looked like, by step."""
+        return self.path / "panels"
+
+    @property
+    def nonfinite(self) -> Path:
+        """Folder of the batches that stopped the run with a loss or gradient that was not finite."""
+        return self.path / "nonfinite"
+
+    @property
     def split(self) -> Path:
         """The source's train, validation and test cases."""
         return self.path / "split.json"
@@ -53,6 +67,21 @@ class RunFolder:
     def predictions(self) -> Path:
         """Folder of predictions as NIfTI."""
         return self.path / "predictions"
+
+    @property
+    def data_card(self) -> Path:
+        """The data card of the sites that the run was evaluated on."""
+        return self.evaluation / "data_card.json"
+
+    @property
+    def inexact(self) -> Path:
+        """What the run says of itself once it went on inexactly."""
+        return self.path / "inexact.json"
+
+    @property
+    def overlap(self) -> Path:
+        """What the run says of itself once it was tested on scans of its source (``data.overlap=allow``)."""
+        return self.path / "overlap.json"
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
@@ -76,6 +105,8 @@ class RunFolder:
         write_text(self.path / "overrides.txt", "".join(f"{override}\n" for override in overrides))
         write_json(self.split, split)
         write_json(self.path / "environment.json", environment())
+        if (job := os.environ.get(JOB_FILE)) and Path(job).is_file():
+            write_text(self.path / "job.sbatch", Path(job).read_text(encoding="utf-8"))
 
     def write_config(self, config_yaml: str) -> None:
         """Replace ``config.yaml``: the same run, perhaps with more held-out sites."""
@@ -88,6 +119,18 @@ class RunFolder:
             write_text(file, f"{self.path.name}-{uuid4().hex[:8]}")
         return file.read_text(encoding="utf-8").strip()
 
+    def take_wandb_id(self, name: str) -> bool:
+        """Take over an id that W&B has chosen, a sweep's.
+
+        Returns:
+            whether it is new to the run.
+        """
+        file = self.path / "wandb" / "id"
+        before = file.read_text(encoding="utf-8").strip() if file.is_file() else None
+        if before != name:
+            write_text(file, name)
+        return before != name
+
     def read_split(self) -> dict[str, list[str]]:
         """The saved split: case ids by ``train``, ``validation`` and ``test``."""
         split: dict[str, list[str]] = json.loads(self.split.read_text(encoding="utf-8"))
@@ -97,6 +140,13 @@ class RunFolder:
         """The cases that the evaluation left out and why, by site."""
         excluded: dict[str, dict[str, str]] = json.loads((self.evaluation / "excluded.json").read_text("utf-8"))
         return excluded
+
+    def is_outside(self) -> bool:
+        """Whether it holds the evaluation of predictions that another tool made."""
+        try:
+            return "predictions_of" in json.loads((self.evaluation / "summary.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return False
 
     def set_aside(self) -> Path | None:
         """Move what stands here to a free name beside it, so that a fresh run loses nothing.
@@ -112,21 +162,39 @@ class RunFolder:
         self.path.rename(aside)
         return aside
 
+    def sweep_fit(self) -> None:
+        """Remove what a kill left half-written in fitting; the run is locked, hence nobody is writing there."""
+        self._sweep(".*.part", "checkpoints/.*.part", "panels/**/.*.part", "wandb/.*.part")
+
+    def sweep_evaluation(self) -> None:
+        """The same for evaluating."""
+        self._sweep("evaluation/**/.*.part", "predictions/**/.*.part")
+
+    def _sweep(self, *patterns: str) -> None:
+        for pattern in patterns:
+            for part in self.path.glob(pattern):
+                part.unlink(missing_ok=True)
+
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run for one process.
+    def locked(self, work: str = "working on") -> Iterator[None]:
+        """Hold the run for one process, as long as the process lives.
+
+        Args:
+            work: what is held: ``"working on"`` it, which is fitting, or ``"evaluating"`` it.
 
         Raises:
             UsageError: another process holds it.
         """
         # Beside the folder: it stays where it is when the folder is set aside.
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_name(f".{self.path.name}.lock").open("w") as lock:
+        name = f".{self.path.name}.lock" if work == "working on" else f".{self.path.name}.{work}.lock"
+        with self.path.with_name(name).open("w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+                # Not flock: forked workers of a killed process would inherit it, and hold it for seconds more.
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
                 raise UsageError(
-                    f"{self.path}: another process is working on this run; wait for it, "
+                    f"{self.path}: another process is {work} this run; wait for it, "
                     "or give the experiment another name or seed."
                 ) from error
             yield

@@ -12,6 +12,7 @@ import math
 import pickle
 import zipfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,15 +24,24 @@ from torch import Tensor, nn
 from datamodules.batch import PatchBatch, VolumeBatch
 from datamodules.errors import UsageError
 from lightning_modules.config import OPTIMIZERS, SCHEDULES, ModelConfig, Preprocessing
+from lightning_modules.fusion import fuse
 from lightning_modules.gradient_share import gradient_norms
 from lightning_modules.inference import InferenceSettings, predict_probability
 from lightning_modules.networks.backbone import Backbone, Features
 from lightning_modules.networks.config import NETWORKS
-from lightning_modules.plain import from_plain, to_plain
+from lightning_modules.networks.statistics import FeatureStatistics
+from lightning_modules.passes import CorruptedPass, OnePass, TwoPasses
+from lightning_modules.plain import from_plain, to_plain, unknown_names
+from lightning_modules.pretraining import CANT_SEGMENT, pretrains
 from lightning_modules.records import StepRecord, dice, mean_over_cases
+from lightning_modules.restoration_settings import misfits
+from lightning_modules.rivals_config import FEATURES
+from lightning_modules.rivals_settings import misfits as rival_misfits
 from lightning_modules.schedules import Progress
-from lightning_modules.terms import TermResult, build_terms
-from lightning_modules.views import CorruptedPass, Views
+from lightning_modules.stored import VERSION_KEY, misfit, this_version, unknown_settings, writer
+from lightning_modules.term_result import TermResult
+from lightning_modules.terms import build_terms, finest_stride
+from lightning_modules.views import Views
 
 __all__ = [
     "DualSSLModule",
@@ -67,6 +77,9 @@ class Losses(NamedTuple):
 class DualSSLModule(pl.LightningModule):
     """Segments the pancreas; learns from segmentation, contrast and restoration.
 
+    Without segmentation (``model.segmentation.weight: 0``) it is pretrained and can't segment: no validation, no
+    prediction, and what no term can reach of the network stays frozen.
+
     Args:
         model: network, terms, optimiser (or the plain containers of a checkpoint).
         preprocessing: what images have gone through when they arrive here (or its plain containers).
@@ -93,13 +106,25 @@ class DualSSLModule(pl.LightningModule):
         )
         self.network: Backbone = NETWORKS.build(config.network, seed)
         _check_patch(preprocessing, self.network)
+        for keys, sentence in (*misfits(config, preprocessing.patch_size), *rival_misfits(config)):
+            raise UsageError(f"{keys[0]}: {sentence}")
         self.terms = nn.ModuleDict(build_terms(config, self.network, preprocessing.spacing, seed))
         self.corrupted_pass: CorruptedPass | None = None
         if config.restoration.weight > 0:
             contrasts = config.contrastive.weight > 0 and config.contrastive.views == "both"
-            self.corrupted_pass = CorruptedPass(
-                config.restoration, config.restoration.segment_corrupted or contrasts, preprocessing.spacing, seed
-            )
+            segments = config.restoration.segment_corrupted and not pretrains(config)
+            decode = segments or contrasts or config.restoration.decoder == "shared"
+            spacing = preprocessing.spacing
+            if config.restoration.passes == "one":
+                self.corrupted_pass = OnePass(config.restoration, self.network, spacing, seed)
+            else:
+                look = config.contrastive.weight > 0 or not pretrains(config)
+                self.corrupted_pass = TwoPasses(config.restoration, self.network, decode, spacing, seed, look)
+        self._features: FeatureStatistics | None = FEATURES.build(config.features, seed)
+        if self._features is not None:
+            self.network.perturb_encoder(self._features)
+        if pretrains(config):
+            self.network.freeze_beyond(finest_stride(self.terms.values()))
         self.inference = InferenceSettings()
         self._memory_format = torch.contiguous_format
         self._record = StepRecord()
@@ -115,6 +140,36 @@ class DualSSLModule(pl.LightningModule):
         features: Features = self.network(image.contiguous(memory_format=self._memory_format))
         return features.logits
 
+    def views(self, batch: PatchBatch, progress: Progress) -> Views:
+        """The passes of one batch that the terms of the loss look at.
+
+        Args:
+            batch: augmented patches.
+            progress: of the training; it sets how M is chosen.
+        """
+        batch = batch._replace(image=batch.image.contiguous(memory_format=self._memory_format))
+        perturbation = self._features if self.training else None
+        with nullcontext() if perturbation is None else perturbation.of(batch.key):
+            if self.corrupted_pass is not None:
+                views: Views = self.corrupted_pass(self.network, batch, progress)
+            else:
+                if self._fuses(batch):
+                    batch = batch._replace(image=batch.image.detach().requires_grad_())
+                views = Views(batch, clean=self.network(batch.image))
+            if batch.second is not None and torch.is_grad_enabled():
+                views.second = self._second_pass(views, batch.second)
+        return views
+
+    def _fuses(self, batch: PatchBatch) -> bool:
+        return self.config.fusion == "saliency" and batch.second is not None and torch.is_grad_enabled()
+
+    def _second_pass(self, views: Views, image: Tensor) -> Features:
+        """The second view, as it is or fused with the first."""
+        if self._fuses(views.batch):
+            image = fuse(views.batch.image, image, views.clean.logits, views.batch.label)
+        features: Features = self.network(image.contiguous(memory_format=self._memory_format))
+        return features
+
     def losses(self, batch: PatchBatch, progress: Progress) -> Losses:
         """Every term of the loss of one batch.
 
@@ -122,10 +177,7 @@ class DualSSLModule(pl.LightningModule):
             batch: augmented patches.
             progress: of the training; it sets the weights of the terms.
         """
-        batch = batch._replace(image=batch.image.contiguous(memory_format=self._memory_format))
-        views = Views(batch, clean=self.network(batch.image))
-        if self.corrupted_pass is not None:
-            views.corrupted = self.corrupted_pass(self.network, views, progress)
+        views = self.views(batch, progress)
         results = {name: term(views) for name, term in self.terms.items()}
         weighted = {name: self.terms[name].weight(progress) * result.loss for name, result in results.items()}  # type: ignore[operator]  # ModuleDict forgets the class
         return Losses(torch.stack(list(weighted.values())).sum(), weighted, results)
@@ -137,6 +189,19 @@ class DualSSLModule(pl.LightningModule):
         if every > 0 and (self.trainer.global_step + 1) % every == 0:
             self._log_step(losses)
         return losses.total
+
+    def on_train_start(self) -> None:
+        """Let what follows the network start from its weights; a resumed run goes on from the checkpoint's own."""
+        if self.corrupted_pass is not None and self.trainer.global_step == 0:
+            self.corrupted_pass.choice.start(self.network)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """A step, and what follows the network with it: before any checkpoint of that step is written."""
+        super().optimizer_step(*args, **kwargs)
+        # A step that was skipped has no gradient left.
+        moved = any(weight.grad is not None for weight in self.network.parameters())
+        if self.corrupted_pass is not None and moved:
+            self.corrupted_pass.choice.follow(self.network)
 
     def progress(self) -> Progress:
         """Where the attached trainer stands.
@@ -166,7 +231,7 @@ class DualSSLModule(pl.LightningModule):
         )
         values = {"loss/total": losses.total}
         for name, result in losses.results.items():
-            values |= {f"loss/{name}": result.loss, f"grad_norm/{name}": norms[name], **result.log}
+            values |= {f"loss/{name}": result.loss, f"grad_norm/{name}": norms[name], **result.log, **result.watch()}
         means = self._record.add(self.trainer.global_step, values, mean)
         self.log("loss/total", means.pop("loss/total"), on_step=True, on_epoch=False, prog_bar=True)
         means["lr"] = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -178,13 +243,22 @@ class DualSSLModule(pl.LightningModule):
         schedule = SCHEDULES.build(self.config.schedule, optimizer, self.progress().total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Sign a checkpoint with the version that writes it."""
+        checkpoint[VERSION_KEY] = this_version()
+
     def predict_probability(self, image: Tensor, settings: InferenceSettings | None = None) -> Tensor:
         """Probability of pancreas at every voxel of a whole volume, float32 1×1×D×H×W in [0, 1].
 
         Args:
             image: 1×1×D×H×W on the training grid in [0, 1].
             settings: overlap and flips; by default :attr:`inference`.
+
+        Raises:
+            UsageError: the module is only pretrained.
         """
+        if pretrains(self.config):
+            raise UsageError(f"the model {CANT_SEGMENT}")
         return predict_probability(self, image, self.preprocessing.patch_size, settings or self.inference)
 
     def on_validation_epoch_start(self) -> None:
@@ -192,15 +266,20 @@ class DualSSLModule(pl.LightningModule):
         self._validated = {}
 
     def validation_step(self, batch: VolumeBatch, batch_idx: int) -> None:
-        """Dice of one source case on the training grid."""
+        """Dice of one source case on the training grid; nothing where nothing is learned of segmentation."""
+        if pretrains(self.config):
+            return
         probability = self.predict_probability(batch.image, VALIDATION)
         self._validated[batch.case] = dice(probability > 0.5, batch.label)
 
     def on_validation_epoch_end(self) -> None:
         """The mean over the cases, once each, of all ranks."""
+        if pretrains(self.config):
+            return
         value = mean_over_cases(self._validated)
-        # One equal value a rank: this reduction alters nothing, whatever the ranks' shares of the cases were.
-        self.log("val/dice", value, prog_bar=True, sync_dist=True, batch_size=1)
+        # One equal value a rank: this reduction alters nothing, whatever the ranks' shares of the cases were. (A mean
+        # would: of three equal numbers it may be off by a rounding.)
+        self.log("val/dice", value, prog_bar=True, sync_dist=True, reduce_fx="max", batch_size=1)
 
     def test_step(self, batch: VolumeBatch, batch_idx: int) -> VolumePrediction:  # type: ignore[override]  # typed
         """Probability of one whole volume; the callbacks judge it."""
@@ -224,11 +303,21 @@ def load_module(path: Path) -> DualSSLModule:
     if not isinstance(checkpoint, dict):
         raise UsageError(f"{refused}: it holds no training state")
     try:
-        module = DualSSLModule(**checkpoint["hyper_parameters"])
-        module.load_state_dict(checkpoint["state_dict"])
+        settings, weights = checkpoint["hyper_parameters"], checkpoint["state_dict"]
+        unknown = [f"model.{name}" for name in unknown_names(ModelConfig, settings["model"])]
+        if unknown:
+            raise UsageError(f"{path}: does not fit: {unknown_settings(unknown)} ({writer(checkpoint)})")
+        module = DualSSLModule(**settings)
+        if reason := misfit(weights, module.state_dict()):
+            raise UsageError(f"{path}: does not fit: {reason} ({writer(checkpoint)})")
+        module.load_state_dict(weights)
+        # Nothing is corrupted to predict, and a teacher in there would be a second network.
+        module.corrupted_pass = None
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"{refused} that this version can rebuild ({type(error).__name__}: {reason})") from error
+        raise UsageError(
+            f"{refused} that this version can rebuild ({type(error).__name__}: {reason}; {writer(checkpoint)})"
+        ) from error
     return module.eval()
 
 

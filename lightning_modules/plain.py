@@ -38,6 +38,26 @@ def from_plain(kind: type[C], plain: Mapping[str, Any]) -> C:
     return kind(**values)
 
 
+def unknown_names(kind: type[Any], plain: Mapping[str, Any]) -> list[str]:
+    """Dotted keys and registered names in ``plain`` that ``kind`` does not know."""
+    hints = get_type_hints(kind)
+    known = {f.name: f.metadata.get("registry") for f in fields(kind)}
+    unknown: list[str] = []
+    for name, value in plain.items():
+        inner: Any = hints.get(name)
+        if name not in known:
+            unknown.append(name)
+            continue
+        if (registry := known[name]) is not None:
+            if value.get(registry.key) not in registry.names():
+                unknown.append(f"{name}.{registry.key}={value.get(registry.key)}")
+                continue
+            inner = registry.config_class(value[registry.key])
+        if isinstance(inner, type) and is_dataclass(inner):
+            unknown += [f"{name}.{key}" for key in unknown_names(inner, value)]
+    return unknown
+
+
 def _containers(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _containers(part) for key, part in value.items()}

@@ -48,5 +48,6 @@ def mean_over_cases(rows: Mapping[str, float]) -> float:
         gathered: list[Mapping[str, float] | None] = [None] * dist.get_world_size()
         dist.all_gather_object(gathered, dict(rows))
         parts = [part for part in gathered if part is not None]
-    joined = {case: value for part in parts for case, value in part.items()}
+    # Of a case that a rank has only repeated, the first rank's word counts.
+    joined = {case: value for part in reversed(parts) for case, value in part.items()}
     return sum(joined[case] for case in sorted(joined)) / len(joined) if joined else float("nan")

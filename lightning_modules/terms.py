@@ -2,52 +2,61 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 from datamodules.errors import UsageError
 from lightning_modules.config import ContrastiveConfig, ModelConfig, RestorationConfig
 from lightning_modules.contrastive import ContrastiveTerm
-from lightning_modules.losses.restoration import restoration_loss
-from lightning_modules.losses.segmentation import deep_segmentation_loss
-from lightning_modules.networks.backbone import Backbone
-from lightning_modules.restoration_decoder import RestorationDecoder
+from lightning_modules.losses.restoration import restoration_loss, structural_loss
+from lightning_modules.losses.segmentation import at_strides, cross_entropy_loss, deep_segmentation_loss
+from lightning_modules.networks.backbone import Backbone, Features
+from lightning_modules.pretraining import misfits
+from lightning_modules.regions.candidates import region_shares
+from lightning_modules.restoration_decoder import RestorationDecoder, RestorationHead
+from lightning_modules.rival_terms import Consistency, Skeleton
 from lightning_modules.schedules import Progress
-from lightning_modules.views import Views
-
-
-class TermResult(NamedTuple):
-    """What a term says of a batch."""
-
-    loss: Tensor
-    """Scalar, not yet weighted; its mean over the ranks is the loss of the global batch."""
-    log: dict[str, Tensor]
-    """Further scalars to be recorded, by name."""
+from lightning_modules.term_result import TermResult
+from lightning_modules.views import CorruptedView, Views
 
 
 class Segmentation(nn.Module):
-    """L_seg of the clean image, averaged with that of the corrupted one where that is asked for.
+    """L_seg of the clean image, averaged with those of the corrupted one, where that is asked for, and a second view.
 
     Args:
         corrupted: whether the organ must also be found where its appearance is gone.
+        weight: of the term, all along.
+        cross_entropy: above 0, the loss of the corrupted image is the cross-entropy alone, times this.
     """
 
-    def __init__(self, corrupted: bool) -> None:
+    def __init__(self, corrupted: bool, weight: float = 1.0, cross_entropy: float = 0.0) -> None:
         super().__init__()
         self.corrupted = corrupted
+        self.cross_entropy = cross_entropy
+        self._weight = weight
 
     def weight(self, progress: Progress) -> float:
-        """1, always."""
-        return 1.0
+        """Its weight, always."""
+        return self._weight
 
     def forward(self, views: Views) -> TermResult:
-        """Soft Dice and cross-entropy."""
-        passes = [views.clean]
-        if self.corrupted and views.corrupted is not None and views.corrupted.decoded is not None:
-            passes.append(views.corrupted.decoded)
-        losses = [deep_segmentation_loss(p.logits, p.deep, views.batch.label) for p in passes]
+        """Soft Dice and cross-entropy; a single pass's corrupted samples count 0 where they need not be segmented."""
+        label, corrupted, counted = views.batch.label, views.corrupted, None
+        if not self.corrupted and corrupted is not None and corrupted.samples is not None:
+            counted = torch.tensor([i not in corrupted.samples for i in range(len(label))], device=label.device)
+        losses = [deep_segmentation_loss(views.clean.logits, views.clean.deep, label, counted)]
+        if self.corrupted and corrupted is not None and corrupted.decoded is not None:
+            losses.append(self._of_corrupted(corrupted.decoded, label))
+        if views.second is not None:
+            losses.append(deep_segmentation_loss(views.second.logits, views.second.deep, label))
         return TermResult(sum(losses[1:], losses[0]) / len(losses), {})
+
+    def _of_corrupted(self, found: Features, label: Tensor) -> Tensor:
+        if self.cross_entropy > 0:
+            return self.cross_entropy * at_strides(cross_entropy_loss, found.logits, found.deep, label)
+        return deep_segmentation_loss(found.logits, found.deep, label)
 
 
 class Contrast(nn.Module):
@@ -77,21 +86,35 @@ class Contrast(nn.Module):
         self.config = config
         self.term = ContrastiveTerm(config, channels, spacing, seed)
 
+    @property
+    def decoder_stride(self) -> int:
+        """Stride of the decoder's features that it reads."""
+        return self.config.stride
+
     def weight(self, progress: Progress) -> float:
         """λc(t)."""
-        return self.config.weight * progress.ramp(self.config.ramp)
+        return self.config.weight * progress.ramp(self.config.ramp) * progress.fade(self.config.fade)
 
     def forward(self, views: Views) -> TermResult:
-        """Contrast the views; records the fill of each region."""
+        """Contrast the views; records the fill of each region, and how the embedding fares."""
         features = [views.clean.decoder[self.config.stride]]
         if self.config.views == "both" and views.corrupted is not None and views.corrupted.decoded is not None:
             features.append(views.corrupted.decoded.decoder[self.config.stride])
         result = self.term(features, views.batch, views.uncertainty)
-        return TermResult(result.loss, {f"fill/{region}": share for region, share in result.fill.items()})
+        log = {f"fill/{region}": share for region, share in result.fill.items()}
+        log |= {f"contrastive/{part}": value for part, value in result.parts.items()}
+        return TermResult(result.loss, log, result.watch)
 
 
 class Restoration(nn.Module):
-    """L_res: the thin decoder restores, from the encoder's features of the corrupted image, the image as it was.
+    """L_res: the image as it was is restored from features of the corrupted one.
+
+    By ``decoder: thin`` from the encoder's features, in a decoder of its own; by ``shared`` from the finest features
+    of the segmentation decoder, which then learns restoration too. With ``detach_encoder`` those features are taken
+    without their gradient: L_res then trains the thin decoder, or the shared one's head, and nothing else.
+
+    In a single pass the samples that were left as they are have nothing to restore and count 0: at equal weights the
+    term pulls about half as much as in two passes.
 
     Args:
         config: of the term.
@@ -102,39 +125,111 @@ class Restoration(nn.Module):
     def __init__(self, config: RestorationConfig, network: Backbone, seed: int) -> None:
         super().__init__()
         self.config = config
-        self.decoder = RestorationDecoder(network.encoder_channels, config.channels, seed)
+        self.decoder: RestorationDecoder | RestorationHead
+        if config.decoder == "shared":
+            self.decoder = RestorationHead(network.decoder_channels[1], seed)
+        else:
+            self.decoder = RestorationDecoder(network.encoder_channels, config.channels, seed, config.skip)
+
+    @property
+    def decoder_stride(self) -> int | None:
+        """1, of the shared decoder; None where it reads the encoder alone."""
+        return 1 if self.config.decoder == "shared" else None
 
     def weight(self, progress: Progress) -> float:
         """λr(t)."""
-        return self.config.weight * progress.ramp(self.config.ramp)
+        return self.config.weight * progress.ramp(self.config.ramp) * progress.fade(self.config.fade)
+
+    def restore(self, views: Views) -> Tensor:
+        """The restored image, B×1×D×H×W."""
+        restored: Tensor = self.decoder(self._features(views))
+        return restored
 
     def forward(self, views: Views) -> TermResult:
-        """Restore; records how much of M lies beyond the band and how much of the patch was corrupted."""
-        corrupted = views.corrupted
-        if corrupted is None:
-            raise AssertionError("restoration was built without a corrupted pass")
-        restored = self.decoder(corrupted.encoder)
-        loss = restoration_loss(restored, views.batch.image, corrupted.mask, self.config.beta, self.config.rest)
-        log = {"region/band_excess": corrupted.band_excess, "region/corrupted": corrupted.mask.float().mean()}
-        return TermResult(loss, log)
+        """Restore; records where M lies and how much of the patch was corrupted."""
+        corrupted = _corrupted(views)
+        features, target, mask = self._features(views), views.batch.image, corrupted.mask
+        samples = corrupted.samples
+        if samples is not None:
+            # Never none at all, for DDP waits for every weight's gradient; such a sample counts nothing.
+            chosen = samples or [0]
+            features = {stride: _pick(values, chosen) for stride, values in features.items()}
+            target, mask = _pick(target, chosen), _pick(mask, chosen)
+        restored = self.decoder(features)
+        losses = restoration_loss(restored, target, mask, self.config.beta, self.config.rest)
+        if self.config.ssim > 0:
+            losses = losses + self.config.ssim * structural_loss(restored, target)
+        loss = losses.mean() if samples is None else losses.sum() * bool(samples) / len(views.batch.image)
+
+        def watch() -> dict[str, Tensor]:
+            shares = region_shares(corrupted.region, views.batch.distance)
+            log = {f"region/{name}": share for name, share in shares.items()}
+            return log | {"region/corrupted": corrupted.mask.float().mean()}
+
+        return TermResult(loss, {}, watch)
+
+    def _features(self, views: Views) -> dict[int, Tensor]:
+        """What the decoder starts from, by stride."""
+        corrupted = _corrupted(views)
+        features = corrupted.encoder
+        if self.config.decoder == "shared":
+            features = (views.clean if corrupted.decoded is None else corrupted.decoded).decoder
+        wanted = {stride: features[stride] for stride in self.decoder.strides}
+        if self.config.detach_encoder:
+            return {stride: values.detach() for stride, values in wanted.items()}
+        return wanted
+
+
+def _pick(values: Tensor, samples: list[int]) -> Tensor:
+    """Some samples of a batch, their layout in memory kept; a single one without a copy."""
+    parts = [values[sample : sample + 1] for sample in samples]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _corrupted(views: Views) -> CorruptedView:
+    if views.corrupted is None:
+        raise AssertionError("restoration was built without a corrupted pass")
+    return views.corrupted
+
+
+Term = Segmentation | Contrast | Restoration | Consistency | Skeleton
 
 
 def build_terms(
     config: ModelConfig, network: Backbone, spacing: tuple[float, float, float], seed: int
-) -> dict[str, Segmentation | Contrast | Restoration]:
+) -> dict[str, Term]:
     """The terms with a weight, by name.
 
     Raises:
         UsageError: a setting with which a term can't work.
     """
-    for name, weight in (("contrastive", config.contrastive.weight), ("restoration", config.restoration.weight)):
+    for name in ("segmentation", "contrastive", "restoration", "consistency", "skeleton"):
+        weight = getattr(config, name).weight
         if weight < 0:
             raise UsageError(f"model.{name}.weight: {weight} is below 0; 0 switches the term off")
-    terms: dict[str, Segmentation | Contrast | Restoration] = {
-        "segmentation": Segmentation(config.restoration.segment_corrupted)
-    }
+    for key, sentence in misfits(config):
+        raise UsageError(f"{key}: {sentence}")
+    terms: dict[str, Term] = {}
+    if config.segmentation.weight > 0:
+        terms["segmentation"] = Segmentation(
+            config.restoration.segment_corrupted, config.segmentation.weight, config.restoration.cross_entropy
+        )
     if config.contrastive.weight > 0:
         terms["contrastive"] = Contrast(config.contrastive, network, spacing, seed)
     if config.restoration.weight > 0:
         terms["restoration"] = Restoration(config.restoration, network, seed)
+    if config.consistency.weight > 0:
+        terms["consistency"] = Consistency(config.consistency)
+    if config.skeleton.weight > 0:
+        terms["skeleton"] = Skeleton(config.skeleton, network, spacing, seed)
     return terms
+
+
+def finest_stride(terms: Iterable[nn.Module]) -> int | None:
+    """Stride of the finest features of the decoder that terms other than segmentation read; None where they read none.
+
+    Args:
+        terms: contrast, restoration, or both.
+    """
+    strides = [term.decoder_stride for term in terms if isinstance(term, Contrast | Restoration)]
+    return min((stride for stride in strides if stride is not None), default=None)

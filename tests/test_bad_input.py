@@ -9,13 +9,12 @@ from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 import torch
 
 from datamodules.layouts.phantom import PhantomSite, cases
 from tests.conftest import Tiny
+from tests.datamodules.faulty_site import KEPT, REASONS, write_faulty_site
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -23,7 +22,7 @@ Command = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def own(tiny: Tiny, tmp_path: Path) -> Path:
     """A manifest of four good cases, and a fifth row for what is bad: ``bad.nii.gz`` and ``bad_label.nii.gz``."""
-    source = PhantomSite(name="source", site="source", cases=4, root=str(tiny.home / "phantoms"))
+    source = PhantomSite(name="source", site="source", cases=4, root=str(tiny.phantoms))
     rows = ["case,image,label"]
     for case in cases(source):
         source.materialise(case)
@@ -37,54 +36,49 @@ def own(tiny: Tiny, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    image = nib.load(path)
-    nib.save(nib.Nifti1Image(change(np.asarray(image.dataobj)), image.affine), path)
-
-
-def _with_nan(hu: np.ndarray) -> np.ndarray:
-    values = hu.astype(np.float32)
-    values[3, 3, 3] = np.nan
-    return values
-
-
-FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "image without label": (lambda home: (home / "bad_label.nii.gz").unlink(), "bad_label.nii.gz"),
-    "label without image": (lambda home: (home / "bad.nii.gz").unlink(), "bad.nii.gz"),
-    "damaged file": (lambda home: (home / "bad.nii.gz").write_bytes(b"\x1f\x8b broken") and None, "bad.nii.gz"),
-    "other grid": (lambda home: rewrite(home / "bad_label.nii.gz", lambda a: a[:-3]), "grid"),
-    "not a CT": (lambda home: rewrite(home / "bad.nii.gz", lambda a: abs(a) // 4), "not a CT"),
-    "label without the id": (lambda home: rewrite(home / "bad_label.nii.gz", lambda a: a * 3), "3"),
-    "empty mask": (lambda home: rewrite(home / "bad_label.nii.gz", np.zeros_like), "empty"),
-    "NaN": (lambda home: rewrite(home / "bad.nii.gz", _with_nan), "NaN"),
-    "absurd HU": (lambda home: rewrite(home / "bad.nii.gz", lambda a: a.astype(np.float32) * 1e6), "HU"),
-    "4-D": (lambda home: rewrite(home / "bad.nii.gz", lambda a: np.stack([a, a], -1)), "4"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_bad_case_is_left_out_by_name_with_the_reason_and_the_rest_goes_on(
-    fault: str, own: Path, tiny: Tiny, pansite: Command
+def test_every_bad_case_is_left_out_by_name_with_the_reason_and_the_rest_goes_on(
+    tiny: Tiny, pansite: Command, tmp_path: Path
 ) -> None:
-    spoil, word = FAULTS[fault]
-    spoil(own)
+    site = write_faulty_site(tmp_path / "site")
     code, out, err = pansite(
-        "prepare", tiny.file, "data.held_out={}", f"data.store={own / 'store'}",
-        f"data.source={{name: own, layout: manifest, root: {own / 'cases.csv'}, labels: [1]}}",
+        "prepare", tiny.file, "data.held_out={}", f"data.store={tmp_path / 'store'}",
+        f"data.source={{name: own, layout: manifest, root: {site.root}, labels: [7]}}",
     )  # fmt: skip
     assert code == 0, err
-    (line,) = [line for line in out.splitlines() if "own/bad" in line]
-    assert "is left out" in line
-    assert word in line
-    assert "own: 4 cases" in out
+    lines = out.splitlines()
+    for case, words in REASONS.items():
+        (line,) = [line for line in lines if line.startswith(f"  own/{case} is left out: ")]
+        assert words in line
+    assert out.count("is left out") == len(REASONS)
+    assert f"own: {len(KEPT)} cases" in out
     assert "Traceback" not in out + err
-    assert not list((own / "store").rglob("*.part"))
-    assert not list((own / "store").rglob("bad/*"))
+    assert not list((tmp_path / "store").rglob("*.part"))
+
+    # What a stranger called a case is text in the data card, and no file lies where a name points to.
+    (card,) = [Path(line.removeprefix("data card: ")) for line in lines if line.startswith("data card: ")]
+    html = card.read_text("utf-8")
+    assert "&lt;img src=x" in html
+    assert "<img src=x" not in html
+    assert "\x1b" not in out + html
+    made = {path.parent for path in tmp_path.rglob("record.json")}
+    assert {folder.name for folder in made} == set(KEPT)
+    assert all(folder.is_relative_to(tmp_path / "store") for folder in made)
+
+
+@pytest.mark.parametrize("name", ["../../out", "a/b", "..", "x\ny", ".hidden", "\x1b[2J"])
+def test_a_case_id_that_leads_elsewhere_is_refused(name: str, tiny: Tiny, pansite: Command, tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text(f'case,image,label\n"{name}",a.nii.gz,b.nii.gz\n')
+    site = f"data.source={{name: own, layout: manifest, root: {tmp_path / 'cases.csv'}}}"
+    code, out, err = pansite("prepare", tiny.file, "data.held_out={}", site, f"data.store={tmp_path / 'store'}")
+    assert code == 2
+    assert f"the case id {name!r} can't be a folder's name" in err
+    assert "\x1b" not in out + err
+    assert [path.name for path in tmp_path.iterdir()] == ["cases.csv"]
 
 
 def test_fit_and_evaluate_name_the_cases_that_they_leave_out(own: Path, tiny: Tiny, pansite: Command) -> None:
     (own / "bad.nii.gz").write_bytes(b"no image")
-    west = PhantomSite(name="west", site="west", cases=1, root=str(tiny.home / "phantoms"))
+    west = PhantomSite(name="west", site="west", cases=1, root=str(tiny.phantoms))
     (case,) = cases(west)
     west.materialise(case)
     rows = ["case,image,label", f"good,{case.image},{case.label}", "bad,bad.nii.gz,bad_label.nii.gz"]
@@ -115,11 +109,22 @@ def test_a_site_that_keeps_no_case_ends_the_command(own: Path, tiny: Tiny, pansi
 def test_a_patch_larger_than_the_volumes_is_padded_and_that_is_said(
     tiny: Tiny, pansite: Command, tmp_path: Path
 ) -> None:
-    with pytest.warns(UserWarning, match="are smaller than the patch of 64×64×64 voxels"):
-        code, _, err = pansite(
-            "fit", tiny.file, f"run.root={tmp_path}", "data.patch_size=[64, 64, 64]", "trainer.max_steps=1"
-        )
+    words = ("fit", tiny.file, f"run.root={tmp_path}", "data.patch_size=[64, 64, 64]", "trainer.max_steps=1")
+    code, _, err = pansite(*words)
     assert code == 0, err
+    (said,) = [line for line in err.splitlines() if "smaller than the patch" in line]
+    assert said.startswith("warning: source: ")
+    assert "are smaller than the patch of 64×64×64 voxels (data.patch_size)" in said
+
+    # A checkpoint that is damaged is looked at more than once, and told once: a sentence, no place in our code.
+    (last,) = tmp_path.glob("tiny/*/checkpoints/last.ckpt")
+    last.write_bytes(b"damaged")
+    code, _, err = pansite(*words)
+    assert code == 0, err
+    assert err.count(f"warning: {last}: ") == err.count("passed over") == 1
+    assert "UserWarning" not in err
+    assert "Notice" not in err
+    assert ".py:" not in err
 
 
 def short_of_room(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

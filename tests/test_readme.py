@@ -8,15 +8,19 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from datamodules.layouts import LAYOUTS
 from experiments import cli
 from experiments.command_line import sort_words, with_evaluation_keys
 from experiments.configuration import load_experiment
 from experiments.locate import SHIPPED, find_experiment
+from experiments.study.cells import lay_out
+from experiments.study.config import find_study, load_study
 
 HOUSE = Path(__file__).resolve().parent.parent
 README = (HOUSE / "README.md").read_text(encoding="utf-8")
@@ -93,15 +97,14 @@ def test_the_readers_own_experiment_runs_on_two_devices_and_a_third_site_is_adde
         "data.patch_size=[32,32,32]", "data.batch_size=2", "data.augmentation.name=none", "data.workers=0",
         "data.store=store", "trainer.max_steps=2", "trainer.validate_every=1", "trainer.accelerator=cpu",
         "trainer.precision=32", "trainer.progress_bar=false", "model.network.filters=[4,8,16]",
-        "logging.wandb=disabled",
+        "logging.wandb=disabled", "logging.panel_every=1",
     ]  # fmt: skip
     done = run_python("-m", "experiments", "run", "mine.yaml", *smaller, "trainer.devices=2")
     assert done.returncode == 0, done.stderr
     (added,) = [
         words for words in commands() if words[0] == "evaluate" and "data.held_out.third.layout=manifest" in words
     ]
-    done = run_python("-m", "experiments", *added, "trainer.devices=1")
-    assert done.returncode == 0, done.stderr
+    assert cli.main([*added, "trainer.devices=1"]) == 0
     (run,) = (path.parent for path in folder.glob("runs/mine/*/config.yaml"))
     sites = {row.split(",")[0] for row in (run / "evaluation" / "per_case.csv").read_text("utf-8").splitlines()}
     assert sites == {"site", "here", "there", "third"}
@@ -111,7 +114,7 @@ def test_the_readers_own_experiment_runs_on_two_devices_and_a_third_site_is_adde
         path.name + "/" * path.is_dir()
         for path in (*run.iterdir(), *run.glob("checkpoints/*"), *run.glob("evaluation/*"))
     }
-    assert told - there == {"predictions/", "wandb/"}, "all else of the tree is there"
+    assert told - there == {"overlap.json", "predictions/", "wandb/"}, "all else of the tree is there"
     assert {path for path in there - told if ".prev." not in path} == set(), "the tree leaves nothing out"
 
 
@@ -131,6 +134,8 @@ def test_a_command_line_is_understood(folder: Path, words: list[str]) -> None:
     if hasattr(parsed, "run"):
         experiment = "phantom_quick"
         overrides = with_evaluation_keys([word for word in overrides if not word.startswith("check_ct=")])
+    if hasattr(parsed, "study"):
+        assert lay_out(load_study(find_study(parsed.study)), overrides, parsed.look)
     if experiment is not None and experiment != "wrong.yaml":
         assert load_experiment(find_experiment(experiment), overrides).config.name
 
@@ -154,10 +159,30 @@ def test_what_a_command_is_said_to_print_is_what_it_prints(
 
 def test_the_experiments_it_tells_to_write_hold(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = sorted(path.name for path in folder.glob("*.yaml"))
-    assert files == ["mine.yaml", "one_factor.yaml", "wrong.yaml"]
+    assert files == ["cluster.yaml", "flips.yaml", "mine.yaml", "mine_study.yaml", "one_factor.yaml", "wrong.yaml"]
     assert cli.main(["config", "check", "mine.yaml"]) == 0
+    assert cli.main(["config", "check", "flips.yaml"]) == 0
     assert cli.main(["config", "check", "one_factor.yaml"]) == 0
     assert cli.main(["config", "check", "wrong.yaml"]) == 2
+    (folder / "queued.yaml").write_text("extends: [mine.yaml, cluster.yaml]\n", encoding="utf-8")
+    cluster = load_experiment(folder / "queued.yaml").config.cluster
+    assert (cluster.chosen().partition, cluster.profiles["debug"].time) == ("gpu", "30")
+
+
+def test_the_table_of_layouts_is_what_the_layouts_say() -> None:
+    for name in LAYOUTS.names():
+        config = LAYOUTS.config_class(name)
+        rows = re.findall(rf"^\| `{name}` \|.*$", README, flags=re.M)
+        if name in ("manifest", "phantom", "auto", "chaos"):
+            assert rows == []
+            continue
+        (row,) = rows
+        _, _, data, folder, ids, cases, cite, contains, _ = (cell.strip() for cell in row.split("|"))
+        about = config.about
+        assert (data, folder.replace("`", ""), contains) == (about.title, about.folder, about.contains)
+        assert cases == ("" if about.cases is None else f"{about.cases:,}")
+        assert ids == (", ".join(map(str, config().labels)) or "by name")
+        assert unquote(cite) == "[{}]({})".format(*about.citation.rsplit(", ", 1))
 
 
 def test_every_file_it_names_is_there() -> None:
@@ -168,7 +193,7 @@ def test_every_file_it_names_is_there() -> None:
     assert bases
     assert [name for name in sorted(bases) if not (SHIPPED / name).is_file()] == []
     links = re.findall(r"\]\((?!#|https?:)([^)]+)\)", README)
-    assert "experiments/pictures/phantom_supervised.png" in links
+    assert "experiments/pictures/demo.png" in links
     assert not [link for link in links if not (HOUSE / link).is_file()]
 
 

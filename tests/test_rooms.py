@@ -14,7 +14,7 @@ import pytest
 HOUSE = Path(__file__).resolve().parent.parent
 FLOORS = ("datamodules", "lightning_modules", "callbacks", "experiments")  # from the ground up
 LIGHT = ("experiments.cli", "experiments.config", "datamodules.config", "lightning_modules.config")
-HEAVY = ("torch", "monai", "torchio", "lightning", "pytorch_lightning", "scipy", "nibabel")
+HEAVY = ("torch", "monai", "torchio", "lightning", "pytorch_lightning", "scipy", "nibabel", "optuna")
 _TARGET = re.compile(rf"((?:{'|'.join(FLOORS)})(?:\.\w+)+):\w+")
 
 

@@ -5,17 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -24,32 +19,17 @@ import torch
 
 from datamodules.batch import PatchBatch
 from lightning_modules.dual_ssl import DualSSLModule
+from tests import launched
 from tests.conftest import Tiny
+from tests.kills import only_run, same
 
 Command = Callable[..., tuple[int, str, str]]
-
-
-def only_run(root: Path, name: str = "tiny") -> Path:
-    runs = [path for path in (root / name).iterdir() if path.is_dir() and ".replaced-" not in path.name]
-    assert len(runs) == 1, runs
-    return runs[0]
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
     checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
     state: dict[str, torch.Tensor] = checkpoint["state_dict"]
     return state
-
-
-def same(a: object, b: object) -> bool:
-    """Whether two nested containers hold the same, tensors to the last bit."""
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and torch.equal(a, b)
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -71,8 +51,13 @@ def test_a_run_leaves_all_that_it_is_known_by(finished: Path) -> None:
     for name in (
         "config.yaml", "overrides.txt", "environment.json", "split.json", "metrics.csv", "checkpoints/last.ckpt",
         "checkpoints/best.ckpt", "evaluation/per_case.csv", "evaluation/summary.json", "evaluation/report.html",
+        "evaluation/data_card.json",
     ):  # fmt: skip
         assert (finished / name).stat().st_size > 0, name
+    page = (finished / "evaluation" / "report.html").read_text()
+    assert page.count("data-masks=") == len(list((finished / "evaluation" / "volumes").rglob("*.npz"))) == 5
+    for heading in ("Slice thickness", "Uncertainty", "How the sites differ"):
+        assert heading in page, heading
     assert not list(finished.rglob("*.part"))
     environment = json.loads((finished / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__
@@ -124,7 +109,7 @@ def test_a_site_added_later_is_all_that_is_computed(tiny: Tiny, pansite: Command
     assert pansite("run", tiny.file, f"run.root={tmp_path}")[0] == 0
     run = only_run(tmp_path)
     stamps = {path: path.stat().st_mtime_ns for path in (run / "evaluation" / "cases").rglob("*.json")}
-    added = f"{{layout: phantom, site: hill, cases: 1, root: {tiny.home}/phantoms}}"
+    added = f"{{layout: phantom, site: hill, cases: 1, root: {tiny.phantoms}}}"
     code, out, _ = pansite("evaluate", run, f"data.held_out.hill={added}")
     assert code == 0
     assert "6 cases to evaluate, 1 of them still missing" in out
@@ -233,138 +218,6 @@ def test_real_cts_of_a_manifest_are_held_out_and_predicted_on_their_own_grids(
     assert np.allclose(predicted.affine, original.affine, atol=1e-3)
 
 
-VARIANTS = {
-    "plain": [],
-    "averaged and accumulated, with workers": ["trainer.ema=0.9", "trainer.accumulate=2", "data.workers=2"],
-    "single precision": ["trainer.precision=32"],
-}
-
-
-@dataclass(frozen=True)
-class Moment:
-    """The call of a function at which a process dies.
-
-    Attributes:
-        function: as ``module:name``.
-        call: which of its calls in the life of the process, from 1.
-        file: only calls that bring a file of this name into its place are counted.
-        after: die when the call has returned, not before it.
-    """
-
-    function: str
-    call: int = 1
-    file: str = ""
-    after: bool = False
-
-
-def moments(draw: random.Random) -> list[Moment]:
-    """Deaths one after the other, each a little further on: six steps, validated every 3, saved every 2."""
-    module, replace = "lightning_modules.dual_ssl:DualSSLModule", "os:replace"
-    return [
-        Moment(replace, file=draw.choice(["config.yaml", "split.json", "environment.json"])),
-        Moment(f"{module}.training_step", draw.randint(2, 6)),
-        Moment(f"{module}.validation_step", draw.randint(1, 2)),
-        Moment(replace, file="best.ckpt", after=draw.random() < 0.5),
-        Moment(replace, file="last.ckpt"),
-        Moment(replace, file="last.ckpt", after=True),
-        Moment(replace, file="metrics.csv", after=draw.random() < 0.5),
-        Moment("callbacks.per_case:write_row", draw.randint(1, 3), after=draw.random() < 0.5),
-        Moment(f"{module}.test_step", 2),
-        Moment(replace, file=draw.choice(["per_case.csv", "summary.json", "report.html"])),
-    ]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_run_killed_at_every_turn_ends_with_the_same_bits(variant: str, tiny: Tiny, tmp_path: Path) -> None:
-    words = ["run", str(tiny.file), *VARIANTS[variant]]
-    assert _in_a_child([*words, f"run.root={tmp_path / 'calm'}"]) == 0
-    killed = [*words, f"run.root={tmp_path / 'killed'}"]
-    for moment in moments(random.Random(variant)):
-        assert _in_a_child(killed, moment) == -signal.SIGKILL, moment
-    assert _in_a_child(killed) == 0
-    _assert_equal_runs(only_run(tmp_path / "calm"), only_run(tmp_path / "killed"))
-
-
-@pytest.mark.slow
-def test_a_run_killed_by_the_clock_ends_with_the_same_bits(tiny: Tiny, tmp_path: Path) -> None:
-    words = ["run", str(tiny.file), "trainer.max_steps=9"]
-    start = time.monotonic()
-    assert _in_a_child([*words, f"run.root={tmp_path / 'calm'}"]) == 0
-    took = time.monotonic() - start
-    draw = random.Random(0)
-    for _ in range(3):
-        _in_a_child([*words, f"run.root={tmp_path / 'killed'}"], draw.uniform(0.1, 0.9) * took)
-    assert _in_a_child([*words, f"run.root={tmp_path / 'killed'}"]) == 0
-    _assert_equal_runs(only_run(tmp_path / "calm"), only_run(tmp_path / "killed"))
-
-
-def _assert_equal_runs(a: Path, b: Path) -> None:
-    assert a.name == b.name
-    for name in ("last", "best"):
-        one, other = (torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True) for run in (a, b))
-        assert one.keys() == other.keys()
-        assert {key for key in one if not same(one[key], other[key])} == set(), name
-    for name in ("metrics.csv", "split.json", "evaluation/per_case.csv"):
-        assert (a / name).read_text() == (b / name).read_text(), name
-
-
-def _in_a_child(words: list[str], death: Moment | float | None = None) -> int:
-    """Run the command in a fork of this process, imports done.
-
-    Args:
-        words: of the command.
-        death: the call at which it is killed with all its children, or after how many seconds.
-
-    Returns:
-        its exit code, or minus the signal that ended it.
-    """
-    import experiments.flow  # noqa: F401 - so that the fork need not import it
-    from experiments.cli import main
-
-    torch.set_num_threads(1)
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        code = 70
-        try:
-            sink = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(sink, 1)
-            if isinstance(death, Moment):
-                _die_at(death)
-            code = main(words)
-        finally:
-            os._exit(code)
-    if isinstance(death, float):
-        signal.signal(signal.SIGALRM, lambda *_: os.killpg(child, signal.SIGKILL))
-        signal.setitimer(signal.ITIMER_REAL, death)
-    _, status = os.waitpid(child, 0)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    return os.waitstatus_to_exitcode(status)
-
-
-def _die_at(moment: Moment) -> None:
-    module, _, path = moment.function.partition(":")
-    *owners, name = path.split(".")
-    owner = import_module(module)
-    for part in owners:
-        owner = getattr(owner, part)
-    original = getattr(owner, name)
-    calls = 0
-
-    def counted(*arguments: Any, **keywords: Any) -> Any:
-        nonlocal calls
-        calls += not moment.file or Path(arguments[1]).name == moment.file
-        if calls == moment.call and not moment.after:
-            os.killpg(0, signal.SIGKILL)
-        result = original(*arguments, **keywords)
-        if calls == moment.call:
-            os.killpg(0, signal.SIGKILL)
-        return result
-
-    setattr(owner, name, counted)
-
-
 def test_ctrl_c_is_said_and_the_same_command_goes_on(tiny: Tiny, pansite: Command, tmp_path: Path) -> None:
     words = ("fit", tiny.file, f"run.root={tmp_path}")
     original = DualSSLModule.training_step
@@ -394,17 +247,13 @@ def test_ctrl_c_is_said_and_the_same_command_goes_on(tiny: Tiny, pansite: Comman
 @pytest.mark.slow
 def test_two_ranks_train_and_measure_each_case_once(tiny: Tiny, pansite: Command, tmp_path: Path) -> None:
     # Three validation cases on two ranks: one has more to do than the other.
-    words = ["run", str(tiny.file), f"run.root={tmp_path}", "data.source.cases=7", "data.split.folds=3"]
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments", *words, "trainer.devices=2"],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    words = ["run", tiny.file, f"run.root={tmp_path}", "data.source.cases=7", "data.split.folds=3"]
+    code, told, err = launched.run([*words, "trainer.devices=2"], tmp_path)
+    assert code == 0, err
     run = only_run(tmp_path)
     found = [(row["site"], row["case"]) for row in rows(run)]
     assert len(set(found)) == len(found) == len(json.loads((run / "split.json").read_text())["test"]) + 3
-    assert done.stdout.count("report:") == 1
+    assert told.count("report:") == 1
     # One process takes it for its own run, with nothing left to do.
     code, out, _ = pansite(*words)
     assert code == 0

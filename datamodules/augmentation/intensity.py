@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.augmentation.config import LightConfig
+from datamodules.augmentation.base import LightConfig
 from datamodules.randomness import numpy_generator, torch_generator
 
 

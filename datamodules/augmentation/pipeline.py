@@ -7,10 +7,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from datamodules.augmentation.config import AugmentationConfig, LightConfig
+from datamodules.augmentation.base import refuse_faults
+from datamodules.augmentation.bigaug import bigaug
+from datamodules.augmentation.config import (
+    AugmentationConfig,
+    BigAugConfig,
+    CutMixConfig,
+    GINConfig,
+    LightConfig,
+    RandConvConfig,
+    SLAugConfig,
+    SpatialConfig,
+)
+from datamodules.augmentation.cutmix import cutmix
+from datamodules.augmentation.draws import Draws
 from datamodules.augmentation.intensity import augment_intensity
+from datamodules.augmentation.location_scale import slaug
+from datamodules.augmentation.random_networks import gin, randconv
 from datamodules.augmentation.spatial import (
-    FOLDING,
     Deformation,
     Spacing,
     Voxel,
@@ -18,7 +32,6 @@ from datamodules.augmentation.spatial import (
     resample,
 )
 from datamodules.batch import OUTSIDE_AXIS, PatchBatch
-from datamodules.errors import UsageError
 from datamodules.patches import FAR, RawPatchBatch
 from datamodules.store import AXIS_OUTSIDE, AXIS_STEPS, DISTANCE_SCALE
 from datamodules.window import apply_window
@@ -59,13 +72,14 @@ class Augmentation:
                 raw.image, raw.label, raw.distance, raw.axis, raw.key, strict=True
             )
         ]
-        image = torch.stack([image for image, _ in samples])[:, None]
+        first, *second = torch.stack([images for images, _ in samples], 1)[:, :, None]
         maps = torch.stack([maps for _, maps in samples])
         key = torch.tensor(raw.key, dtype=torch.int64)
-        return PatchBatch(image, maps[:, 0:1], maps[:, 1:2], maps[:, 2:3], key, raw.case)
+        batch = PatchBatch(first, maps[:, 0:1], maps[:, 1:2], maps[:, 2:3], key, raw.case, *second)
+        return cutmix(batch, self.config, self.seed) if isinstance(self.config, CutMixConfig) else batch
 
     def _sample(self, hu: Tensor, maps: Tensor, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """Image in [0, 1] and the maps label, distance (mm), axis as :class:`PatchBatch` has them."""
+        """Images in [0, 1], one a view, and the maps label, distance (mm), axis as :class:`PatchBatch` has them."""
         deformation = self._deformation(epoch, index)
         hu, maps, zoom = hu.float(), maps.float(), 1.0
         if deformation is not None:
@@ -75,13 +89,32 @@ class Augmentation:
         if isinstance(self.config, LightConfig):
             image = augment_intensity(image, self.config, self.seed, epoch, index)
         label, distance, axis = maps
+        images = [
+            appearance(image, label, self.config, Draws(self.seed, epoch, index, view))
+            for view in range(self.config.appearances)
+        ]
         axis = torch.where(axis == AXIS_OUTSIDE, OUTSIDE_AXIS, axis / AXIS_STEPS)
-        return image, torch.stack([label, _zoomed(distance / DISTANCE_SCALE, zoom), axis])
+        return torch.stack(images), torch.stack([label, _zoomed(distance / DISTANCE_SCALE, zoom), axis])
 
     def _deformation(self, epoch: int, index: int) -> Deformation | None:
-        if not isinstance(self.config, LightConfig):
+        if not isinstance(self.config, SpatialConfig):
             return None
         return draw_deformation(self.config, self.spacing, self.patch_size, self.seed, epoch, index)
+
+
+def appearance(image: Tensor, label: Tensor, config: AugmentationConfig, draws: Draws) -> Tensor:
+    """What a rival makes of an image D×H×W in [0, 1] after the light augmentation; clipped to [0, 1] again."""
+    if isinstance(config, BigAugConfig):
+        image = bigaug(image, config, draws)
+    elif isinstance(config, GINConfig):
+        image = gin(image, config, draws)
+    elif isinstance(config, RandConvConfig):
+        image = randconv(image, config, draws)
+    elif isinstance(config, SLAugConfig):
+        image = slaug(image, label, config, draws)
+    else:
+        return image
+    return image.clamp(0.0, 1.0)
 
 
 def _zoomed(distance: Tensor, zoom: float) -> Tensor:
@@ -97,28 +130,5 @@ def build(
     Raises:
         UsageError: a range that can't be drawn from.
     """
-    if isinstance(config, LightConfig):
-        _check(config)
+    refuse_faults(config)
     return Augmentation(config, seed, spacing, window, patch_size)
-
-
-def _check(config: LightConfig) -> None:
-    def refuse(key: str, rule: str) -> None:
-        raise UsageError(f"data.augmentation.{key} must be {rule}, not {getattr(config, key)}")
-
-    for key in ("spatial", "intensity"):
-        if not 0 <= getattr(config, key) <= 1:
-            refuse(key, "a probability between 0 and 1")
-    for key in ("rotation", "anisotropy", "elastic", "noise"):
-        if not getattr(config, key) >= 0:
-            refuse(key, "at least 0")
-    for key in ("zoom", "brightness", "contrast", "gamma"):
-        low, high = getattr(config, key)
-        if not 0 < low <= high:
-            refuse(key, "two numbers above 0, the lower first")
-    if not 0 <= config.blur[0] <= config.blur[1]:
-        refuse("blur", "two numbers from 0, the lower first")
-    if not 1 <= config.coarseness[0] <= config.coarseness[1]:
-        refuse("coarseness", "two numbers from 1, the lower first")
-    if config.elastic * FOLDING > config.elastic_spacing:
-        refuse("elastic", f"at most a sixth of data.augmentation.elastic_spacing = {config.elastic_spacing} mm")

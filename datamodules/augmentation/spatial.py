@@ -16,15 +16,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.augmentation.config import LightConfig
+from datamodules.augmentation.base import FOLDING, SpatialConfig
 from datamodules.randomness import numpy_generator
 
 Voxel = tuple[int, int, int]
 Spacing = tuple[float, float, float]
-
-FOLDING = 6.0
-"""Control points of a trilinear displacement field may each move by a sixth of their distance and nothing folds:
-the rows of its Jacobian then sum to less than 1."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class Deformation:
 
 
 def draw_deformation(
-    config: LightConfig, spacing: Spacing, patch_size: Voxel, seed: int, epoch: int, index: int
+    config: SpatialConfig, spacing: Spacing, patch_size: Voxel, seed: int, epoch: int, index: int
 ) -> Deformation | None:
     """The deformation of a sample; None where nothing is to be done to it."""
     angles = _rotation_angles(config, seed, epoch, index)
@@ -124,7 +120,7 @@ def resample(image: Tensor, maps: Tensor, deformation: Deformation, patch_size: 
     return smooth[0, 0], sharp[0]
 
 
-def _rotation_angles(config: LightConfig, seed: int, epoch: int, index: int) -> tuple[float, float, float] | None:
+def _rotation_angles(config: SpatialConfig, seed: int, epoch: int, index: int) -> tuple[float, float, float] | None:
     generator = numpy_generator(seed, epoch, index, "rotation")
     if generator.random() >= config.spatial or config.rotation == 0:
         return None
@@ -132,7 +128,7 @@ def _rotation_angles(config: LightConfig, seed: int, epoch: int, index: int) -> 
     return d, h, w
 
 
-def _scales(config: LightConfig, seed: int, epoch: int, index: int) -> NDArray[np.float64] | None:
+def _scales(config: SpatialConfig, seed: int, epoch: int, index: int) -> NDArray[np.float64] | None:
     generator = numpy_generator(seed, epoch, index, "scaling")
     if generator.random() >= config.spatial or (tuple(config.zoom) == (1.0, 1.0) and config.anisotropy == 0):
         return None
@@ -142,7 +138,7 @@ def _scales(config: LightConfig, seed: int, epoch: int, index: int) -> NDArray[n
 
 
 def _control_points(
-    config: LightConfig, spacing: Spacing, patch_size: Voxel, seed: int, epoch: int, index: int
+    config: SpatialConfig, spacing: Spacing, patch_size: Voxel, seed: int, epoch: int, index: int
 ) -> NDArray[np.float32] | None:
     generator = numpy_generator(seed, epoch, index, "elastic")
     if generator.random() >= config.spatial or config.elastic == 0:

@@ -17,9 +17,10 @@ import csv
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from datamodules.errors import UsageError
-from datamodules.layouts.site import LAYOUTS, Case, SiteConfig, checked_cases
+from datamodules.layouts.site import LAYOUTS, About, Case, SiteConfig, checked_cases
 
 REQUIRED, OPTIONAL = ("case", "image"), ("label", "patient")
 
@@ -29,6 +30,8 @@ REQUIRED, OPTIONAL = ("case", "image"), ("label", "patient")
 class ManifestSite(SiteConfig):
     """Cases listed in a CSV file: case,image,label[,patient]; ``root`` is the file."""
 
+    about: ClassVar[About] = About("your own", "a CSV file: case,image,label[,patient]")
+
     layout: str = "manifest"
 
 
@@ -36,7 +39,7 @@ def cases(site: ManifestSite) -> list[Case]:
     """The cases of the CSV, sorted by id; files that are missing are named when the case is read.
 
     Raises:
-        UsageError: the CSV is missing, is no UTF-8 text, lacks a column, names a case twice, or has no rows.
+        UsageError: the CSV is missing, is no UTF-8 text, lacks a column, or has no rows.
     """
     path = site.path()
     try:
@@ -50,6 +53,11 @@ def cases(site: ManifestSite) -> list[Case]:
         site,
         [_case(site, path, number, row, columns) for number, row in enumerate(rows, start=2) if any(row.values())],
     )
+
+
+def evidence(root: Path) -> str | None:
+    """Why a file is a manifest; None where it is none."""
+    return f"{root} is a CSV file" if root.is_file() and root.suffix.lower() == ".csv" else None
 
 
 def _header(path: Path) -> list[str]:

@@ -12,14 +12,16 @@ Antonelli et al., Nature Communications 13:4128 (2022), https://doi.org/10.1038/
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from datamodules.errors import UsageError
-from datamodules.layouts.site import LAYOUTS, Case, SiteConfig, checked_cases
+from datamodules.layouts.files import example, inner, nifti_files, paired, stem
+from datamodules.layouts.site import LAYOUTS, About, Case, SiteConfig, checked_cases
 
-SUFFIXES = (".nii.gz", ".nii")
+NAME = re.compile(r"pancreas_\d{3}")
 
 
 @LAYOUTS.register("msd", target="datamodules.layouts.msd:cases")
@@ -30,6 +32,14 @@ class MSDSite(SiteConfig):
     Attributes:
         labels: pancreas and tumour, merged.
     """
+
+    about: ClassVar[About] = About(
+        title="MSD Task07 Pancreas",
+        folder="Task07_Pancreas/{imagesTr,labelsTr}/pancreas_001.nii.gz and dataset.json",
+        cases=281,
+        licence="CC BY-SA 4.0",
+        citation="Antonelli et al. 2022, https://doi.org/10.1038/s41467-022-30695-9",
+    )
 
     layout: str = "msd"
     labels: list[int] = field(default_factory=lambda: [1, 2])
@@ -43,29 +53,22 @@ def cases(site: MSDSite) -> list[Case]:
     Raises:
         UsageError: no such folder, no readable dataset.json, or no cases.
     """
-    root = site.path()
-    images, labels = _files(root / "imagesTr"), _files(root / "labelsTr")
-    names = sorted({*_listed(site, root), *images, *labels})
-    return checked_cases(
-        site,
-        [
-            Case(
-                case=name,
-                patient=name,
-                image=images.get(name, root / "imagesTr" / f"{name}.nii.gz"),
-                label=labels.get(name, root / "labelsTr" / f"{name}.nii.gz"),
-            )
-            for name in names
-        ],
+    root = inner(site.path(), "Task07_Pancreas", has="imagesTr")
+    images = nifti_files(root / "imagesTr")
+    found = paired(
+        {**{name: [] for name in _listed(site, root)}, **images},
+        nifti_files(root / "labelsTr"),
+        image_at=lambda case: root / "imagesTr" / f"{case}.nii.gz",
+        label_at=lambda case: root / "labelsTr" / f"{case}.nii.gz",
     )
+    return checked_cases(site, found)
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """NIfTI files by case id."""
-    if not folder.is_dir():
-        return {}
-    files = [path for path in sorted(folder.iterdir()) if path.name.endswith(SUFFIXES)]
-    return {_case_id(path.name): path for path in files if not path.name.startswith(".")}
+def evidence(root: Path) -> str | None:
+    """Why a folder is this data set; None where it is not."""
+    folder = inner(root, "Task07_Pancreas", has="imagesTr")
+    name = example(folder / "imagesTr", lambda name: NAME.fullmatch(stem(name)))
+    return f"there is {folder / 'imagesTr' / name}" if name else None
 
 
 def _listed(site: MSDSite, root: Path) -> list[str]:
@@ -76,14 +79,8 @@ def _listed(site: MSDSite, root: Path) -> list[str]:
     try:
         training: Any = json.loads(path.read_text("utf-8-sig"))["training"]
         names = [entry["image"] if isinstance(entry, dict) else entry for entry in training]
-        return [_case_id(Path(name).name) for name in names if not Path(name).name.startswith(".")]
+        return [stem(Path(name).name) for name in names if not Path(name).name.startswith(".")]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"site {site.name!r}: {path} has no list 'training' of images as the Decathlon's files have"
         ) from error
-
-
-def _case_id(name: str) -> str:
-    for suffix in SUFFIXES:
-        name = name.removesuffix(suffix)
-    return name

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
-from datamodules.layouts.site import LAYOUTS, Case, SiteConfig, checked_cases
+from datamodules.layouts.site import LAYOUTS, About, Case, SiteConfig, checked_cases
 from datamodules.phantom_settings import SiteSettings, builtin_site
 
 CACHE = "~/.cache/pansite/phantoms"
@@ -28,6 +29,8 @@ class PhantomSite(SiteConfig):
             one value from 0 to 1 in all cases instead of the site's own ranges.
         labels: pancreas and lesion, merged: the lesion is in the organ.
     """
+
+    about: ClassVar[About] = About("Pansite's phantoms", "none: they are built in", licence="Apache-2.0")
 
     layout: str = "phantom"
     site: str = "source"

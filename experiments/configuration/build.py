@@ -28,6 +28,11 @@ def build(root: Mapping, faults: Faults) -> ExperimentConfig | None:
     return config
 
 
+def build_section(slot: Slot, root: Mapping, faults: Faults) -> Any:
+    """The same for another dataclass than an experiment: the one that ``slot`` expects."""
+    return _section(slot, root, "", faults)
+
+
 def places(node: Node, key: str = "") -> dict[str, str]:
     """Where each dotted key was set."""
     found = {key: node.where}

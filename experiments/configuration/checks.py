@@ -6,15 +6,22 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 
-from datamodules.layouts import SiteConfig
+from datamodules.layouts import LAYOUTS, SiteConfig
 from experiments.config import ExperimentConfig
 from experiments.configuration.faults import Faults, did_you_mean
 from experiments.configuration.ranges import out_of_range
 from lightning_modules.config import CorruptionConfig
+from lightning_modules.pretraining import misfits
+from lightning_modules.restoration_settings import misfits as restoration_misfits
+from lightning_modules.rivals_settings import misfits as rival_misfits
+from lightning_modules.rivals_settings import misfits_with_data
 
 FARTHEST_RING = 90.0
 _NAME = re.compile(r"[\w][\w.+-]*")
+_TIME = re.compile(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}")
+_MEMORY = re.compile(r"\d+[KMGT]?")
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def labels(config: ExperimentConfig) -> Iterator[Problem]:
     sites = {"data.source": config.data.source}
     sites |= {f"data.held_out.{key}": site for key, site in config.data.held_out.items()}
     for path, site in sites.items():
-        if not site.labels:
+        if not site.labels and LAYOUTS.config_class(site.layout)().labels:  # else the layout finds them itself
             yield Problem((f"{path}.labels",), "is empty; list the label ids that make up the pancreas.")
 
 
@@ -123,9 +130,15 @@ def window(config: ExperimentConfig) -> Iterator[Problem]:
         )
 
 
+def network(config: ExperimentConfig) -> Iterator[Problem]:
+    """The network can be built."""
+    for key, sentence in config.model.network.faults():
+        yield Problem((f"model.network.{key}", "model.network.name"), sentence)
+
+
 def patch(config: ExperimentConfig) -> Iterator[Problem]:
     """The network halves a patch a whole number of times, and something is left at the bottom."""
-    keys = ("data.patch_size", "model.network.filters", "model.network.name")
+    keys = ("data.patch_size", *_network_keys(config))
     size, total = config.data.patch_size, max(config.model.network.strides)
     if min(size) < 1:
         return
@@ -140,7 +153,7 @@ def patch(config: ExperimentConfig) -> Iterator[Problem]:
         yield Problem(
             keys,
             f"{list(size)} leaves a single cell at the network's total stride of {total}, which can't be "
-            f"normalised; take a larger patch or fewer levels.",
+            f"normalised; take a larger patch or a network with a smaller stride.",
         )
 
 
@@ -154,7 +167,7 @@ def contrast(config: ExperimentConfig) -> Iterator[Problem]:
     available = network.strides[:-1]
     if settings.stride not in available:
         yield Problem(
-            (key, "model.network.filters"),
+            (key, *_network_keys(config)),
             f"{network.name} has decoder features at stride {_listed(available)}, not at {settings.stride}.",
         )
     elif config.data.spacing is not None:
@@ -166,6 +179,50 @@ def contrast(config: ExperimentConfig) -> Iterator[Problem]:
                 f"its cells are {cell:g} mm wide at a spacing of {list(config.data.spacing)} mm, so that the mid "
                 f"ring would reach {mid:g} mm, beyond {FARTHEST_RING:g} mm; take a smaller stride or spacing.",
             )
+
+
+def parcels(config: ExperimentConfig) -> Iterator[Problem]:
+    """Thirds of an axis need an axis."""
+    settings = config.model.contrastive
+    if settings.weight > 0 and config.data.structure.axis == "none" and settings.structure in ("both", "axis"):
+        yield Problem(
+            ("model.contrastive.structure", "data.structure.axis"),
+            f"{settings.structure!r} cuts the pancreas into thirds of an axis that data.structure.axis=none leaves "
+            "unknown; set model.contrastive.structure=shells.",
+        )
+
+
+def parts_of_contrast(config: ExperimentConfig) -> Iterator[Problem]:
+    """The weights of cohesion and separation say something, in the form that has them."""
+    settings = config.model.contrastive
+    key = "model.contrastive"
+    if settings.weight == 0:
+        return
+    if settings.form == "cohesion_separation":
+        if settings.cohesion == settings.separation == 0:
+            yield Problem(
+                (f"{key}.cohesion", f"{key}.separation"),
+                f"it and {key}.separation are both 0, so nothing is contrasted; {key}.weight=0 switches the term off.",
+            )
+        return
+    for part in ("cohesion", "separation"):
+        if getattr(settings, part) != 1:
+            yield Problem(
+                (f"{key}.{part}", f"{key}.form"),
+                f"has no effect on the form {settings.form!r}; set {key}.form=cohesion_separation or leave it out.",
+            )
+
+
+def pretraining(config: ExperimentConfig) -> Iterator[Problem]:
+    """Something is trained, and without segmentation nothing asks for a prediction."""
+    for key, sentence in misfits(config.model):
+        yield Problem((key, "model.segmentation.weight"), sentence)
+
+
+def restoration(config: ExperimentConfig) -> Iterator[Problem]:
+    """What is restored, and in how many passes, goes together."""
+    for keys, sentence in restoration_misfits(config.model, config.data.patch_size):
+        yield Problem(keys, sentence)
 
 
 def corruption(config: ExperimentConfig) -> Iterator[Problem]:
@@ -184,12 +241,47 @@ def corruption(config: ExperimentConfig) -> Iterator[Problem]:
         yield Problem((f"{key}.cells",), "is empty; list edge lengths in mm.")
 
 
+def augmentation(config: ExperimentConfig) -> Iterator[Problem]:
+    """What is drawn can be drawn."""
+    for key, sentence in config.data.augmentation.faults():
+        yield Problem((f"data.augmentation.{key}", "data.augmentation.name"), f"{sentence}.")
+
+
+def rivals(config: ExperimentConfig) -> Iterator[Problem]:
+    """What rival methods need is there."""
+    trainer = config.trainer
+    batch_of_a_rank = config.data.batch_size // max(1, trainer.devices * trainer.nodes * trainer.accumulate)
+    found = (
+        rival_misfits(config.model),
+        misfits_with_data(config.model, config.data.augmentation, batch_of_a_rank, trainer.compile),
+    )
+    for keys, sentence in chain(*found):
+        yield Problem(keys, sentence)
+
+
 def precision(config: ExperimentConfig) -> Iterator[Problem]:
     """Lightning would turn fp16 into bf16 on a CPU and say nothing."""
     if config.trainer.precision == "16-mixed" and config.trainer.accelerator == "cpu":
         yield Problem(
             ("trainer.precision", "trainer.accelerator"), "16-mixed needs a GPU; on a CPU take bf16-mixed or 32."
         )
+
+
+def cluster(config: ExperimentConfig) -> Iterator[Problem]:
+    """The profile is there, and says what SLURM understands."""
+    settings = config.cluster
+    if settings.profile not in {*settings.profiles, "default"}:
+        hint = did_you_mean(settings.profile, {"default": None, **settings.profiles})
+        yield Problem(("cluster.profile", "cluster.profiles"), f"there is no profile {settings.profile!r}; {hint}")
+    for name, profile in settings.profiles.items():
+        key = f"cluster.profiles.{name}"
+        if profile.time is not None and not _TIME.fullmatch(profile.time):
+            yield Problem((f"{key}.time",), f"write 90 (minutes), 4:00:00 or 1-00:00:00, not {profile.time!r}.")
+        if profile.memory is not None and not _MEMORY.fullmatch(profile.memory):
+            yield Problem((f"{key}.memory",), f"write it as 64G or 65536M, not {profile.memory!r}.")
+        for option in profile.sbatch:
+            if not option.startswith("-"):
+                yield Problem((f"{key}.sbatch",), f"lists options of sbatch, such as --exclusive, not {option!r}.")
 
 
 RULES: Sequence[Callable[[ExperimentConfig], Iterator[Problem]]] = (
@@ -199,11 +291,25 @@ RULES: Sequence[Callable[[ExperimentConfig], Iterator[Problem]]] = (
     batch,
     split,
     window,
+    network,
     patch,
     contrast,
+    parcels,
+    parts_of_contrast,
+    pretraining,
+    restoration,
     corruption,
+    augmentation,
+    rivals,
     precision,
+    cluster,
 )
+
+
+def _network_keys(config: ExperimentConfig) -> tuple[str, ...]:
+    """All that decides the strides of the network, its name last."""
+    chosen = [field.name for field in fields(config.model.network) if field.name != "name"]
+    return (*[f"model.network.{key}" for key in chosen], "model.network.name")
 
 
 def _reads_the_same(one: SiteConfig, other: SiteConfig) -> bool:

@@ -39,25 +39,57 @@ RANGES: dict[str, Range] = {
     "data.source.labels": _COUNT,
     "data.held_out.*.labels": _COUNT,
     "model.network.filters": _COUNT,
+    "model.network.init_filters": _COUNT,
+    "model.network.blocks_down": _COUNT,
+    "model.network.blocks_up": _COUNT,
+    "model.network.feature_size": _COUNT,
+    "model.network.depths": _COUNT,
+    "model.network.num_heads": _COUNT,
+    "model.network.window_size": _COUNT,
+    "model.network.kernel_size": _COUNT,
+    "model.segmentation.weight": _NOT_NEGATIVE,
     "model.contrastive.weight": _NOT_NEGATIVE,
     "model.contrastive.temperature": _POSITIVE,
     "model.contrastive.stride": _COUNT,
     "model.contrastive.dimension": _COUNT,
     "model.contrastive.slots": _NOT_NEGATIVE,
+    "model.contrastive.cohesion": _NOT_NEGATIVE,
+    "model.contrastive.separation": _NOT_NEGATIVE,
     "model.contrastive.ramp": _SHARE,
+    "model.contrastive.fade": _SHARE,
     "model.restoration.weight": _NOT_NEGATIVE,
     "model.restoration.channels": _COUNT,
     "model.restoration.beta": _POSITIVE,
     "model.restoration.rest": _NOT_NEGATIVE,
+    "model.restoration.ssim": _NOT_NEGATIVE,
     "model.restoration.ramp": _SHARE,
+    "model.restoration.fade": _SHARE,
     "model.restoration.region.band": _NOT_NEGATIVE,
     "model.restoration.region.reach": _POSITIVE,
     "model.restoration.region.share": _SOME_SHARE,
+    "model.restoration.region.samples": _COUNT,
+    "model.restoration.region.rate": Range("greater than 0 and below 1", lambda value: 0 < value < 1),
+    "model.restoration.region.decay": _BELOW_ONE,
     "model.restoration.corruption.cells": _POSITIVE,
     "model.restoration.corruption.eligible": _SHARE,
     "model.restoration.corruption.probability": _SHARE,
     "model.restoration.corruption.decoys": _SHARE,
+    "model.restoration.corruption.alike": _SHARE,
+    "model.restoration.corruption.ramp": _SHARE,
+    "model.restoration.cross_entropy": _NOT_NEGATIVE,
     "model.restoration.corruption.operators": _NOT_NEGATIVE,
+    "model.consistency.weight": _NOT_NEGATIVE,
+    "model.consistency.ramp": _SHARE,
+    "model.skeleton.weight": _NOT_NEGATIVE,
+    "model.skeleton.stride": _COUNT,
+    "model.skeleton.temperature": _POSITIVE,
+    "model.skeleton.dimension": _COUNT,
+    "model.skeleton.slots": _COUNT,
+    "model.skeleton.ramp": _SHARE,
+    "model.features.strides": _COUNT,
+    "model.features.probability": _SHARE,
+    "model.features.alpha": _POSITIVE,
+    "model.features.factor": _NOT_NEGATIVE,
     "model.optimizer.lr": _POSITIVE,
     "model.optimizer.weight_decay": _NOT_NEGATIVE,
     "model.optimizer.betas": _BELOW_ONE,
@@ -70,12 +102,20 @@ RANGES: dict[str, Range] = {
     "trainer.nodes": _COUNT,
     "trainer.accumulate": _COUNT,
     "trainer.gradient_clip": _NOT_NEGATIVE,
+    "trainer.nonfinite_limit": _COUNT,
+    "trainer.timeout": _POSITIVE,
     "trainer.ema": Range("greater than 0 and below 1, or null", lambda value: 0 < value < 1),
     "trainer.validate_every": _COUNT,
     "trainer.checkpoint_every": _COUNT,
+    "trainer.checkpoint_minutes": _POSITIVE,
     "trainer.log_every": _COUNT,
     "evaluation.overlap": _BELOW_ONE,
     "evaluation.tolerance": _POSITIVE,
+    "evaluation.prediction_labels": _COUNT,
+    "logging.panel_every": _NOT_NEGATIVE,
+    "cluster.profiles.*.gpus": _NOT_NEGATIVE,
+    "cluster.profiles.*.cpus": _COUNT,
+    "cluster.profiles.*.signal": _COUNT,
 }
 
 
@@ -109,8 +149,10 @@ def _leaves(section: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _general(key: str) -> str:
-    head, _, rest = key.partition("data.held_out.")
-    return f"data.held_out.*.{rest.partition('.')[2]}" if rest and not head else key
+    for table in ("data.held_out.", "cluster.profiles."):
+        if key.startswith(table):
+            return f"{table}*.{key.removeprefix(table).partition('.')[2]}"
+    return key
 
 
 def _numbers(value: Any) -> Iterator[tuple[str, float]]:

@@ -80,7 +80,7 @@ def expectation(kind: Any) -> str:
     if origin in (tuple, list):
         return f"a list of {_plural(arguments[0])}"
     if origin is dict:
-        return f"names, each with a {_WORDS[arguments[1]]}"
+        return f"names, each with {_one(arguments[1])}"
     return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[kind]
 
 
@@ -162,6 +162,10 @@ def _truth(text: str) -> bool:
 
 
 _READERS: dict[Any, Callable[[str], Any]] = {int: _whole, float: _number, bool: _truth, str: str}
+
+
+def _one(kind: Any) -> str:
+    return f"a {_WORDS[kind]}" if kind in _WORDS else expectation(kind)
 
 
 def _plural(kind: Any) -> str:

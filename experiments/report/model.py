@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,11 +26,13 @@ class CaseResult:
     Attributes:
         site: the site's name.
         case: the case's id.
-        metrics: ``dice``, ``nsd``, ``precision`` and ``recall`` in [0, 1], ``hd95`` and ``assd`` in mm,
-            ``volume_ml`` and ``reference_volume_ml`` in ml; NaN where the file says nothing.
+        metrics: by name every column of numbers, ``dice``, ``nsd``, ``hd95`` and ``assd`` among them; NaN where the
+            file says nothing.
         empty_prediction: nothing was predicted.
         empty_reference: the label is empty.
         slices: the file of its three slices, or None where none was kept.
+        volume: the file of its volume for the viewer, or None where none was kept.
+        digest: of its image and label; empty where it is not known.
     """
 
     site: str
@@ -39,6 +41,8 @@ class CaseResult:
     empty_prediction: bool
     empty_reference: bool
     slices: Path | None
+    volume: Path | None = None
+    digest: str = ""
 
     @property
     def dice(self) -> float:
@@ -63,11 +67,12 @@ class SiteResult:
         name: the site's name.
         role: the source's own test cases, or a held-out site.
         n: number of cases.
-        statistics: ``dice``, ``nsd``, ``hd95`` and ``assd``.
+        statistics: of every metric that the summary has, ``dice``, ``nsd``, ``hd95`` and ``assd`` among them.
         failures: cases whose prediction or label alone is empty.
         both_empty: cases where both are empty.
         location_prior: Dice of the source's mean shape at its mean place, or None where it was not computed.
         cases: worst Dice first.
+        doubt: Spearman's ρ of uncertainty and error over the cases, or None where it is not known.
     """
 
     name: str
@@ -78,6 +83,7 @@ class SiteResult:
     both_empty: int
     location_prior: float | None
     cases: tuple[CaseResult, ...]
+    doubt: float | None = None
 
     @property
     def dice(self) -> float:
@@ -120,7 +126,16 @@ class Results:
         tolerance: of the NSD, mm.
         checkpoint: which weights were evaluated.
         curves: by name of the logged value.
+        panels: the pictures of training batches that were looked at, in the order of their steps.
         excluded: reason by case by site.
+        inexact: that its training went on inexactly, or an empty string.
+        outside: the folder of the predictions, where another tool made them; else empty.
+        looks: by held-out site, how many other looks were taken at it before; empty where no ledger tells.
+        leaks: held-out cases that the run was tested on although their scans are the source's.
+        voxel_edges: the smallest and the largest edge of a voxel among all cases, mm, or None where they are not known.
+        doubt: Spearman's ρ of uncertainty and error over the held-out cases, or None where it is not known.
+        card: the sites' data card as plain containers, by site; empty where the evaluation kept none.
+        hashes: SHA-256 by what it is of.
     """
 
     name: str
@@ -136,7 +151,21 @@ class Results:
     tolerance: float
     checkpoint: Mapping[str, Any]
     curves: Mapping[str, Curve]
+    panels: tuple[Path, ...]
     excluded: Mapping[str, Mapping[str, str]]
+    inexact: str = ""
+    outside: str = ""
+    looks: Mapping[str, int] = field(default_factory=dict)
+    leaks: tuple[str, ...] = ()
+    voxel_edges: tuple[float, float] | None = None
+    doubt: float | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The names of all that is measured of the cases, in the order of the table."""
+        return tuple(dict.fromkeys(name for site in self.sites for case in site.cases for name in case.metrics))
 
     @property
     def source(self) -> SiteResult | None:

@@ -18,7 +18,8 @@ from experiments.report.model import CaseResult, SiteResult
 
 PLANES = ("axial", "coronal", "sagittal")
 _HALF_SIDE = 0.75  # of the window, in lengths of the larger side of what is outlined
-_BYTES = 6_000_000  # for all pictures of a page, before base64
+BUDGET = 2_600_000
+"""Bytes of all pictures of a page, before base64."""
 Bytes2D = npt.NDArray[np.uint8]
 
 
@@ -81,17 +82,18 @@ class Shown:
     panels: tuple[Panel, ...]
 
 
-def overlays(sites: Sequence[SiteResult]) -> dict[str, tuple[Shown, ...]]:
+def overlays(sites: Sequence[SiteResult], budget: int = BUDGET) -> dict[str, tuple[Shown, ...]]:
     """The worst and the median case of each site, by the site's name.
 
-    However many sites there are, the pictures stay within a few megabytes: they shrink where there are many.
+    However many sites there are, the pictures stay within ``budget`` bytes, at most :data:`BUDGET`: they shrink where
+    there are many.
 
     Raises:
         UsageError: a file of slices can't be read.
     """
     chosen = {site.name: choice(site.cases) for site in sites if site.cases}
     panels = sum(len(PLANES) for cases in chosen.values() for _, case in cases if case.slices)
-    side = int(min(320.0, (_BYTES / max(1, panels) / 1.5) ** 0.5))
+    side = int(min(320.0, (min(budget, BUDGET) / max(1, panels) / 1.5) ** 0.5))
     return {
         name: tuple(Shown(case, rank, _panels(case.slices, side)) for rank, case in cases)
         for name, cases in chosen.items()
@@ -146,10 +148,10 @@ def _panel(slices: Slices, side: int) -> Panel:
         plane=slices.plane,
         width=size[0],
         height=size[1],
-        image=_png(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)),
-        uncertainty=_png(_veil(uncertainty, (max(1, size[0] // 2), max(1, size[1] // 2)))),
-        label=_contours(label, x, y),
-        prediction=_contours(prediction, x, y),
+        image=png(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)),
+        uncertainty=png(_veil(uncertainty, (max(1, size[0] // 2), max(1, size[1] // 2)))),
+        label=contours(label, x, y),
+        prediction=contours(prediction, x, y),
     )
 
 
@@ -170,7 +172,7 @@ def _around(centre: float, half: float) -> slice:
     return slice(max(0, int(centre - half)), int(centre + half) + 1)
 
 
-def _contours(mask: Bytes2D, x: float, y: float) -> str:
+def contours(mask: Bytes2D, x: float, y: float) -> str:
     """SVG path data round the pixels of ``mask``; a pixel is ``x`` wide and ``y`` high."""
     padded = np.pad((mask > 0).astype(float), 1)
     lines = contourpy.contour_generator(z=padded).lines(0.5)
@@ -189,7 +191,7 @@ def _veil(uncertainty: Bytes2D, size: tuple[int, int]) -> Image.Image:
     return veil
 
 
-def _png(image: Image.Image) -> str:
+def png(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG")  # optimising takes ten times as long, for a twentieth of the bytes
     return base64.b64encode(buffer.getvalue()).decode("ascii")

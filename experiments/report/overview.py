@@ -9,7 +9,6 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +19,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from PIL import Image
 
-from experiments.report.figures import short, swarm
+from experiments.pages.plots import short, swarm
+from experiments.pages.render import STYLE
+from experiments.pages.words import number
 from experiments.report.model import Results, SiteResult
 from experiments.report.overlays import Slices, choice, read_slices, window
-from experiments.report.words import number
 
 SIZE, DPI = (16.0, 9.0), 100
 """Inches, and pixels an inch."""
@@ -64,7 +64,7 @@ def _indexed(pixels: npt.NDArray[np.uint8]) -> Image.Image:
 
 def palette() -> dict[str, str]:
     """The light colours of the report's page by name."""
-    css = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    css = STYLE.read_text(encoding="utf-8")
     return dict(re.findall(r"--([\w-]+): (#\w{6});", css[: css.index("}")]))
 
 

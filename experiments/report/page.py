@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from datamodules.atomic import atomic_file, write_text
+from experiments.pages import render as pages
+from experiments.pages.columns import column
 from experiments.report import words
-from experiments.report.collect import collect
+from experiments.report.card import card_columns, card_rows
+from experiments.report.collect import MEASURES, STATISTICS, collect
 from experiments.report.figures import strip_plot, training_plots
 from experiments.report.model import CaseResult, Results
-from experiments.report.overlays import PLANES, overlays
+from experiments.report.overlays import overlays
 from experiments.report.overview import overview
+from experiments.report.panel import batches_shown
+from experiments.report.reasons import reasons
+from experiments.report.viewer import viewed
 from experiments.run_folder import RunFolder
+from experiments.wandb_pieces import sync_command
+from lightning_modules.metrics.protocol import how_detailed, how_measured
 
-_HERE = Path(__file__).parent
+LARGEST = 9_800_000
+"""Bytes of a page: what is left beside words and plots goes to the pictures."""
+PICTURES = 0.4
+"""Of that, for the pictures of worst and median cases; the rest is the viewer's."""
+MOST_ROWS = 2000
+"""Of the table of cases; where there are more, the worst."""
 
 
-def write_report(run_folder: Path) -> Path:
+def write_report(run_folder: Path, unsent: Sequence[Path] = ()) -> Path:
     """Write an evaluated run's report, and beside it ``overview.png``, its one picture.
 
     Args:
         run_folder: the run's folder, ``<run.root>/<name>/<id>``.
+        unsent: pieces of the run that W&B has not seen, in the order in which they are to be sent.
 
     Returns:
         The page's path, ``evaluation/report.html`` in the run's folder.
@@ -38,63 +46,83 @@ def write_report(run_folder: Path) -> Path:
     """
     evaluation = RunFolder(run_folder).evaluation
     results = collect(run_folder)
-    page, picture = render(results), overview(results)
+    page, picture = render(results, unsent), overview(results)
     with atomic_file(evaluation / "overview.png", "wb") as file:
         file.write(picture)
     write_text(evaluation / "report.html", page)
     return evaluation / "report.html"
 
 
-def render(results: Results) -> str:
-    """The page as HTML."""
-    script = (_HERE / "report.js").read_text(encoding="utf-8")
-    shown = overlays(results.sites)
-    return _templates().get_template("report.html").render(
+def render(results: Results, unsent: Sequence[Path] = ()) -> str:
+    """The page as HTML, below 10 MB however many cases there are."""
+    context = _told(results) | {"unsent": unsent, "sync": sync_command(unsent)}
+    bare = len(_page(results, context, [], {}).encode())
+    # Base64 makes four letters of three bytes.
+    room = max(0, LARGEST - bare) * 3 // 4
+    shown = overlays(results.sites, int(room * PICTURES))
+    return _page(results, context, viewed(results.sites, int(room * (1 - PICTURES))), shown)
+
+
+def _page(results: Results, context: Mapping[str, Any], entries: Sequence[Any], shown: Mapping[str, Any]) -> str:
+    template = Path(__file__).with_name("report.html")
+    return pages.render(
+        template,
+        style=template.with_name("report.css"),
+        script=template.with_name("report.js"),
+        filters={"flat": _flat, "key": _key},
         results=results,
-        css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        sentences=words.summary(results),
-        worst=words.worst_site(results),
-        failures=sum(site.failures for site in results.sites),
-        cases=[case for site in results.sites for case in site.cases],
-        total=sum(site.n for site in results.sites),
-        both_empty=any(site.both_empty for site in results.sites),
-        prior=any(site.location_prior is not None for site in results.sites),
-        strips=[
+        viewed=entries,
+        openable={_key(entry.case) for entry in entries},
+        shown=shown,
+        anchors={
+            _key(entry.case): f"case-{site}-{number}"
+            for site, cases in enumerate(shown.values())
+            for number, entry in enumerate(cases)
+            if entry.panels
+        },
+        **context,
+    )
+
+
+def _told(results: Results) -> dict[str, Any]:
+    """All that is no picture."""
+    cases = [case for site in results.sites for case in site.cases]
+    kept = {id(case) for case in sorted(cases, key=lambda case: case.dice)[:MOST_ROWS]}
+    further = [name for name in results.measures if name not in MEASURES]
+    statistics = dict.fromkeys(name for site in results.sites for name in site.statistics if name not in STATISTICS)
+    training, batches, why = training_plots(results), batches_shown(results.panels), reasons(results)
+    sections = {
+        "sites": "Sites", "pictures": "Worst cases", "reasons": "What goes with it" if why else "",
+        "training": "Training" if training or batches else "", "cases": "Cases", "data": "Data",
+        "configuration": "Configuration", "environment": "Environment",
+    }  # fmt: skip
+    return {
+        "contents": [(name, text) for name, text in sections.items() if text],
+        "sentences": words.summary(results),
+        "worst": words.worst_site(results),
+        "failures": sum(site.failures for site in results.sites),
+        "cases": [case for case in cases if id(case) in kept],
+        "left": len(cases) - len(kept),
+        "total": sum(site.n for site in results.sites),
+        "both_empty": any(site.both_empty for site in results.sites),
+        "prior": any(site.location_prior is not None for site in results.sites),
+        "doubt": any(site.doubt is not None for site in results.sites),
+        "measured": how_measured(results.tolerance, results.voxel_edges),
+        "detailed": how_detailed(),
+        "details": [column(name) for name in statistics],
+        "measures": [column(name) for name in (*MEASURES, *further)],
+        "further": further,
+        "digests": any(case.digest for case in cases),
+        "strips": [
             strip_plot(results.sites, "dice", "Dice"),
             strip_plot(results.sites, "nsd", f"NSD at {results.tolerance:g} mm"),
         ],
-        training=training_plots(results),
-        shown=shown,
-        anchors={
-            (entry.case.site, entry.case.case): f"case-{site}-{number}"
-            for site, entries in enumerate(shown.values())
-            for number, entry in enumerate(entries)
-            if entry.panels
-        },
-        planes=PLANES,
-    )  # fmt: skip
-
-
-def _templates() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = words.number
-    environment.filters["flat"] = _flat
-    environment.filters["sortable"] = _sortable
-    environment.filters["key"] = _key
-    return environment
-
-
-def _sortable(value: float) -> str:
-    """What a column is sorted by: the full number, nothing where there is none."""
-    return f"{value:.6g}" if math.isfinite(value) else ""
+        "reasons": why,
+        "training": training,
+        "batches": batches,
+        "card": card_rows(results.card),
+        "card_columns": card_columns(results.card),
+    }
 
 
 def _key(case: CaseResult) -> tuple[str, str]:

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from experiments.pages.words import count, number
 from experiments.report.model import Results, SiteResult
 
-_COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _PRIOR = "a location prior, which knows only where a pancreas lies on average"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """``value`` with a true minus sign; a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
-def count(n: int, thing: str) -> str:
-    """``two cases``, ``one case``, ``40 cases``."""
-    word = _COUNTS[n] if n < len(_COUNTS) else str(n)
-    return f"{word} {thing}{'' if n == 1 else 's'}"
 
 
 def worst_site(results: Results) -> SiteResult | None:
@@ -35,14 +22,39 @@ def summary(results: Results) -> list[str]:
     sentences = [_source(results), _held_out(results)]
     worst = worst_site(results)
     if worst is not None and len(results.held_out) > 1:
-        sentences.append(f"It does worst on {worst.name}, with a mean Dice of {number(worst.dice)}.")
-    sentences += [_failures(results.sites), _prior(results.sites)]
+        they = "They do" if results.outside else "It does"
+        sentences.append(f"{they} worst on {worst.name}, with a mean Dice of {number(worst.dice)}.")
+    sentences += [_failures(results.sites), _prior(results.sites), looks(results.looks), results.inexact]
     return [sentence for sentence in sentences if sentence]
+
+
+def looks(taken: Mapping[str, int]) -> str:
+    """How often the held-out sites were looked at before this evaluation, each by itself where they differ."""
+    if not taken:
+        return ""
+    numbers = set(taken.values())
+    sites = "This held-out site" if len(taken) == 1 else "These held-out sites"
+    if numbers == {0}:
+        return f"{sites} had never been looked at before."
+    if len(numbers) == 1:
+        return f"{sites} had been looked at {_times(numbers.pop())} before."
+    told = [f"{site} {_times(number)}" for site, number in sorted(taken.items(), key=lambda item: -item[1])]
+    return f"Before this evaluation the held-out sites had been looked at: {', '.join(told)}."
+
+
+def _times(number: int) -> str:
+    """``never``, ``once``, ``twice``, ``three times``."""
+    return ("never", "once", "twice")[number] if number < 3 else count(number, "time")
 
 
 def _source(results: Results) -> str:
     data = results.config.get("data") or {}
     name = results.source.name if results.source else (data.get("source") or {}).get("name", "the source")
+    if results.outside:
+        on = f" on the {count(results.source.n, 'test case')} of {name}" if results.source else ""
+        reach = f" They reach a mean Dice of {number(results.source.dice)}{on}." if results.source else ""
+        unknown = "what it was trained on is not known"
+        return f"These are predictions of another tool, from {results.outside}; {unknown}.{reach}"
     if results.source is None:
         return f"The model was trained on {name} alone, of which no test cases were evaluated."
     return (
@@ -60,7 +72,7 @@ def _held_out(results: Results) -> str:
         if n > 1
         else f"On the held-out site {results.held_out[0].name}"
     )
-    text = f"{where} it reaches {number(results.macro.get('dice'))}"
+    text = f"{where} {'they reach' if results.outside else 'it reaches'} {number(results.macro.get('dice'))}"
     gap = results.gap.get("dice")
     if gap is None or not math.isfinite(gap):
         return f"{text}."

@@ -1,7 +1,7 @@
-"""The contrastive loss between pancreas and its surroundings, on samples that are already drawn.
+"""The contrastive loss between the two sides, pancreas and its surroundings, on samples that are already drawn.
 
-A anchors, P pancreas samples, N background samples, E length of an embedding. Written from this project's own
-formula; it grew out of the supervised contrastive loss of Khosla et al. (2020).
+A anchors, S samples of the anchors' side, N samples of the other side, E length of an embedding. Written from this
+project's own formula; it grew out of the supervised contrastive loss of Khosla et al. (2020).
 """
 
 from __future__ import annotations
@@ -38,46 +38,44 @@ class AnchorSum(NamedTuple):
     """Scalar, the number of anchors."""
 
 
-def contrastive_sum(
-    anchors: Samples, pancreas: Samples, background: Samples, temperature: float, first: int = 0
-) -> AnchorSum:
+def contrastive_sum(anchors: Samples, same: Samples, other: Samples, temperature: float, first: int = 0) -> AnchorSum:
     """Sum over the anchors i of ``mean_{p∈P(i)} [logaddexp(s_ip, logsumexp_n(s_in + log w_n)) − s_ip]``.
 
-    ``s = z·z/τ``. P(i) are pancreas samples of other parcels, other images or another view; where there is none,
-    any other pancreas cell. ``w_n = 1 + U_n``, normalised to mean 1 over the background samples. An anchor needs a
-    positive and a negative. No A×P×N tensor is made: the sum over n is shared by all p.
+    ``s = z·z/τ``. P(i) are samples of the same side from other regions, other images or another view; where there is
+    none, any other sample of that side. ``w_n = 1 + U_n``, normalised to mean 1 over the samples of the other side. An
+    anchor needs a positive and a negative. No A×S×N tensor is made: the sum over n is shared by all p.
 
     Args:
-        anchors: the pancreas samples of this rank.
-        pancreas: all pancreas samples; ``anchors`` are among them, from position ``first`` on.
-        background: all background samples.
+        anchors: the samples of one side that this rank has.
+        same: all samples of that side; ``anchors`` are among them, from position ``first`` on.
+        other: all samples of the other side.
         temperature: τ.
-        first: position of the first anchor in ``pancreas``.
+        first: position of the first anchor in ``same``.
     """
     with torch.autocast(anchors.embedding.device.type, enabled=False):
-        positive = _positives(anchors, pancreas, first)
-        anchor = anchors.valid & positive.any(1) & background.valid.any()
+        positive = positives(anchors, same, first)
+        anchor = anchors.valid & positive.any(1) & other.valid.any()
         scaled = anchors.embedding / temperature
-        pulled = scaled @ pancreas.embedding.T
-        pushed = (scaled @ background.embedding.T + _log_weights(background)).logsumexp(1, keepdim=True)
+        pulled = scaled @ same.embedding.T
+        pushed = (scaled @ other.embedding.T + log_weights(other)).logsumexp(1, keepdim=True)
         # logaddexp(s, b) − s = −log sigmoid(s − b), which neither overflows nor cancels.
         terms = -F.logsigmoid(pulled - pushed) * positive
         means = terms.sum(1) / positive.sum(1).clamp(min=1)
         return AnchorSum(torch.where(anchor, means, 0).sum(), anchor.sum())
 
 
-def _positives(anchors: Samples, pancreas: Samples, first: int) -> Tensor:
-    """bool A×P: the positives of each anchor."""
-    other = (anchors.group[:, None] != pancreas.group) & pancreas.valid
-    position = torch.arange(len(pancreas.group), device=other.device)
+def positives(anchors: Samples, same: Samples, first: int) -> Tensor:
+    """bool A×S: the positives of each anchor, as :func:`contrastive_sum` has them."""
+    other = (anchors.group[:, None] != same.group) & same.valid
+    position = torch.arange(len(same.group), device=other.device)
     itself = position[first : first + len(anchors.group), None] == position
-    return torch.where(other.any(1, keepdim=True), other, pancreas.valid & ~itself)
+    return torch.where(other.any(1, keepdim=True), other, same.valid & ~itself)
 
 
-def _log_weights(background: Samples) -> Tensor:
+def log_weights(negatives: Samples) -> Tensor:
     """N: ``log w_n``, so low that it counts nothing where n is not valid."""
-    dtype = background.embedding.dtype
-    weight = (1 + background.uncertainty.detach().to(dtype)) * background.valid
-    weight = weight / (weight.sum() / background.valid.sum().clamp(min=1)).clamp(min=1)
+    dtype = negatives.embedding.dtype
+    weight = (1 + negatives.uncertainty.detach().to(dtype)) * negatives.valid
+    weight = weight / (weight.sum() / negatives.valid.sum().clamp(min=1)).clamp(min=1)
     # Not −inf: the gradient of logsumexp over nothing but −inf is NaN.
-    return torch.where(background.valid, weight, 1).log().masked_fill(~background.valid, torch.finfo(dtype).min / 2)
+    return torch.where(negatives.valid, weight, 1).log().masked_fill(~negatives.valid, torch.finfo(dtype).min / 2)

@@ -8,8 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
+
+from lightning_modules.memory_layout import keep_layout
+from lightning_modules.networks.stages import DecoderStages, EncoderStages
+from lightning_modules.small_maps import be_careful
 
 
 class Features(NamedTuple):
@@ -38,7 +43,7 @@ class Backbone(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        decoder: nn.Module,
+        decoder: DecoderStages,
         encoder_channels: dict[int, int],
         decoder_channels: dict[int, int],
     ) -> None:
@@ -47,6 +52,8 @@ class Backbone(nn.Module):
         self.decoder = decoder
         self.encoder_channels = encoder_channels
         self.decoder_channels = decoder_channels
+        keep_layout(self)
+        be_careful(self)
 
     @property
     def largest_stride(self) -> int:
@@ -67,9 +74,36 @@ class Backbone(nn.Module):
         """Both, one after the other."""
         return self.decode(self.encode(image))
 
+    def unseen(self, image: Tensor) -> Features:
+        """What stands for a pass of B×1×D×H×W that nothing reads: no features, and logits of 0."""
+        return Features({}, {}, torch.zeros_like(image), [])
+
+    def perturb_encoder(self, perturb: Callable[[int, Tensor], Tensor]) -> None:
+        """Let each of the encoder's stages go on with what ``perturb`` makes of its stride and features.
+
+        Of an encoder that is a row of stages (:attr:`~.config.NetworkConfig.staged`) alone.
+        """
+        assert isinstance(self.encoder, EncoderStages)
+        self.encoder.perturb = perturb
+
     def encoder_parameters(self) -> list[Parameter]:
         """The weights that all terms of the loss share."""
         return list(self.encoder.parameters())
+
+    def decoder_parameters(self, stride: int) -> list[Parameter]:
+        """The decoder's weights that lead to its features at ``stride``: none of finer stages, none of the heads."""
+        return self.decoder.parameters_of(self._stages_to(stride))
+
+    def freeze_beyond(self, stride: int | None) -> None:
+        """Freeze the decoder beyond its features at ``stride``: what no loss can reach that reads them alone.
+
+        Finer stages and the heads of the logits keep their weights (no gradient that DDP would wait for, no weight
+        decay) and are no longer run: the logits become 0, finer features are gone.
+
+        Args:
+            stride: of the finest features that are read; None where the encoder's alone are.
+        """
+        self.decoder.freeze_from(0 if stride is None else self._stages_to(stride))
 
     def compile(self, *args: Any, backend: str | Callable[..., Any] = "inductor", **kwargs: Any) -> None:
         """Compile encoder and decoder in place, so that they are compiled also where they run apart.
@@ -83,3 +117,7 @@ class Backbone(nn.Module):
         config.donated_buffer = False
         self.encoder.compile(*args, backend=backend, **kwargs)
         self.decoder.compile(*args, backend=backend, **kwargs)
+
+    def _stages_to(self, stride: int) -> int:
+        """How many of the decoder's stages, deepest first, it takes to come to ``stride``."""
+        return sum(reached >= stride for reached in self.decoder_channels)

@@ -55,20 +55,43 @@ def choose_region(scores: Tensor, distance: Tensor, reach: float, share: float, 
         if len(voxels) == 0:
             continue
         generator = torch_generator(seed, epoch, index, "region", device=flat.device)
-        voxels = voxels[torch.randperm(len(voxels), generator=generator, device=flat.device)]
-        # Sorted stably, not by kthvalue or quantile: the one has no deterministic form on CUDA, the other fails
-        # above 2^24 elements.
-        order = torch.sort(flat[sample, voxels], descending=True, stable=True).indices
-        region[sample, voxels[order[: max(1, round(share * len(voxels)))]]] = True
+        count = max(1, round(share * len(voxels)))
+        region[sample, voxels] = _highest(flat[sample, voxels], count, generator)
     return region.view_as(scores)
 
 
-def band_excess(region: Tensor, distance: Tensor) -> Tensor:
-    """Share of M that the entropy chose beyond the band: per sample (0 without M), then averaged.
+def _highest(scores: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """bool N: the ``count`` highest of N scores, equal ones in random order.
+
+    The same as the first of a shuffled list that is then stably sorted, for less: the lowest score that is taken
+    comes from a selection, and only where it is shared an order is drawn. (Not by kthvalue or quantile: the one has
+    no deterministic form on CUDA, the other fails above 2^24 elements.)
+    """
+    lowest = scores.topk(count, sorted=False).values.amin()
+    taken = scores > lowest
+    equal = scores == lowest
+    places = count - int(taken.sum())
+    if places == int(equal.sum()):
+        return taken | equal
+    order = torch.randperm(len(scores), generator=generator, device=scores.device)
+    taken[order[equal[order]][:places]] = True
+    return taken
+
+
+def region_shares(region: Tensor, distance: Tensor) -> dict[str, Tensor]:
+    """Which share of M lies inside the pancreas, outside it, and beyond the band (there entropy put it).
 
     Args:
         region: bool B×1×D×H×W, M.
-        distance: B×1×D×H×W, signed distance to the surface in mm.
+        distance: B×1×D×H×W, signed distance to the pancreas' surface in mm.
+
+    Returns:
+        Scalars ``inside``, ``outside``, ``band_excess``: per sample (0 without M), then averaged.
     """
-    beyond = (region & ~in_band(distance)).flatten(1).sum(1)
-    return (beyond / region.flatten(1).sum(1).clamp(min=1)).mean()
+    size = region.flatten(1).sum(1).clamp(min=1)
+
+    def share(where: Tensor) -> Tensor:
+        return ((region & where).flatten(1).sum(1) / size).mean()
+
+    inside = distance < 0
+    return {"inside": share(inside), "outside": share(~inside), "band_excess": share(~in_band(distance))}

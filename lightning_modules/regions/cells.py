@@ -23,10 +23,15 @@ class Voxels(NamedTuple):
     """int64 N: place in the flattened B×1×D×H×W."""
     sample: Tensor
     """int64 N."""
-    place: tuple[Tensor, Tensor, Tensor]
-    """Three of int64 N: the voxel along D, H, W."""
-    cell: tuple[Tensor, Tensor, Tensor]
-    """Three of int64 N: its cell along the three axes."""
+    place: Tensor
+    """int64 3×N: the voxel along D, H, W."""
+    cell: Tensor
+    """int64 N: place of its cell in the flattened B×I×J×K."""
+
+    def among(self, chosen: Tensor) -> Voxels:
+        """Those where bool N is true."""
+        kept = chosen.nonzero().squeeze(1)
+        return Voxels(self.position[kept], self.sample[kept], self.place[:, kept], self.cell[kept])
 
     def of(self, field: Tensor) -> Tensor:
         """N: the values of a field B×1×D×H×W at the voxels."""
@@ -34,7 +39,7 @@ class Voxels(NamedTuple):
 
     def of_cells(self, values: Tensor) -> Tensor:
         """N: for each voxel the value of its cell, from B×I×J×K."""
-        return values[self.sample, *self.cell]
+        return values.flatten()[self.cell]
 
 
 class CellGrid:
@@ -108,8 +113,9 @@ class CellGrid:
         plane, w = position // W, position % W
         row, h = plane // H, plane % H
         sample, d = row // self.shape[0], row % self.shape[0]
-        cell = (self.cell[0][sample, d], self.cell[1][sample, h], self.cell[2][sample, w])
-        return Voxels(position, sample, (d, h, w), cell)
+        i, j, k = self.cell[0][sample, d], self.cell[1][sample, h], self.cell[2][sample, w]
+        number = ((sample * self.size[0] + i) * self.size[1] + j) * self.size[2] + k
+        return Voxels(position, sample, torch.stack([d, h, w]), number)
 
 
 def random_grid(

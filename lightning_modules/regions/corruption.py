@@ -53,7 +53,9 @@ class Corruption:
         self.weights = {name: config.operators[name] for name in OPERATORS if config.operators.get(name, 0) > 0}
 
     @torch.no_grad()
-    def __call__(self, image: Tensor, region: Tensor, distance: Tensor, key: Tensor) -> Corrupted:
+    def __call__(
+        self, image: Tensor, region: Tensor, distance: Tensor, key: Tensor, strength: float = 1.0
+    ) -> Corrupted:
         """Corrupt a batch; nothing outside the chosen cells is touched.
 
         Args:
@@ -61,31 +63,32 @@ class Corruption:
             region: bool B×1×D×H×W, M.
             distance: B×1×D×H×W, signed distance to the pancreas' surface in mm.
             key: int64 B×2, (epoch, index) of each sample.
+            strength: factor on the probabilities of corrupting a cell, in (0, 1].
         """
         D, H, W = image.shape[2:]
         with no_autocast(image):
             grid = random_grid(self.config.cells, self.spacing, (D, H, W), key, self.seed, image.device)
             draws = Draws(key, self.seed, grid, image.device)
-            taken = self._take(grid, draws, region)
+            taken = self._take(grid, draws, region, strength)
             near = _near_ring(grid, distance.float(), self.spacing)
             drawn = grid.spread(self._operators(draws, taken))
             mask = drawn > 0
-            voxels = mask.flatten().nonzero().squeeze(1)
-            bits = drawn.flatten()[voxels]
+            voxels = grid.choose(mask.flatten().nonzero().squeeze(1))
+            bits = voxels.of(drawn)
             x = image.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
             for i, name in enumerate(self.weights):
-                chosen = grid.choose(voxels[(bits & 2**i) > 0])
+                chosen = voxels.among((bits & 2**i) > 0)
                 if len(chosen.position) > 0:
-                    altered = OPERATORS[name](x, Cells(grid, draws, chosen, near, self.spacing))
+                    altered = OPERATORS[name](x, Cells(grid, draws, chosen, near, self.spacing, self.config.alike))
                     x.view(-1)[chosen.position] = altered.clamp(0, 1)
             return Corrupted(x.to(image.dtype), mask)
 
-    def _take(self, grid: CellGrid, draws: Draws, region: Tensor) -> Tensor:
+    def _take(self, grid: CellGrid, draws: Draws, region: Tensor, strength: float) -> Tensor:
         """bool B×I×J×K: eligible cells, and decoys among the cells that hold nothing of M."""
         inside = grid.sum(region.float())
         eligible = (inside >= self.config.eligible * grid.voxels) & (inside > 0)
         outside = (inside == 0) & (grid.voxels > 0)
-        chance = draws.per_cell("take", 1)[0]
+        chance = draws.per_cell("take", 1)[0] / strength
         return (eligible & (chance < self.config.probability)) | (outside & (chance < self.config.decoys))
 
     def _operators(self, draws: Draws, taken: Tensor) -> Tensor:

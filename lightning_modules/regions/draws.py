@@ -1,15 +1,17 @@
 """The random numbers of a corruption, each drawn from its own sample's key.
 
-B sample, D H W voxels, I J K cells along the three axes.
+B sample, D H W voxels, I J K cells along the three axes, N voxels of cells that are altered.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from datamodules.randomness import torch_generator
-from lightning_modules.regions.cells import CellGrid
+from lightning_modules.regions.cells import CellGrid, Voxels
 
 
 class Draws:
@@ -48,27 +50,18 @@ class Draws:
             [torch.randn(count, generator=self._generator(s, purpose)) for s in range(len(self._keys))]
         ).to(self._device)
 
-    def field(self, purpose: str) -> Tensor:
-        """B×1×D×H×W, uniform in [0, 1)."""
-        return torch.stack(
-            [
-                torch.rand(
-                    1, *self._grid.shape, generator=self._generator(s, purpose, self._device), device=self._device
-                )
-                for s in range(len(self._keys))
-            ]
-        )
+    def per_voxel(self, purpose: str, voxels: Voxels) -> Tensor:
+        """N, uniform in [0, 1)."""
+        return torch.cat([torch.rand(n, generator=g, device=self._device) for n, g in self._shares(purpose, voxels)])
 
-    def normal_field(self, purpose: str) -> Tensor:
-        """B×1×D×H×W, standard normal."""
-        return torch.stack(
-            [
-                torch.randn(
-                    1, *self._grid.shape, generator=self._generator(s, purpose, self._device), device=self._device
-                )
-                for s in range(len(self._keys))
-            ]
-        )
+    def normal_per_voxel(self, purpose: str, voxels: Voxels) -> Tensor:
+        """N, standard normal."""
+        return torch.cat([torch.randn(n, generator=g, device=self._device) for n, g in self._shares(purpose, voxels)])
+
+    def _shares(self, purpose: str, voxels: Voxels) -> Iterator[tuple[int, torch.Generator]]:
+        """For each sample, in the order of the voxels, how many of them are its own, and what draws for them."""
+        for sample, count in enumerate(torch.bincount(voxels.sample, minlength=len(self._keys)).tolist()):
+            yield count, self._generator(sample, purpose, self._device)
 
     def _generator(self, sample: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
         epoch, index = self._keys[sample]

@@ -7,7 +7,7 @@ cell left is marked as not valid, never filled with a cell twice or with a cell 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,11 @@ from datamodules.randomness import torch_generator
 
 CERTAIN = 1e-3
 """Added to the uncertainty in the weighted draw: among cells of which the model is certain it is uniform."""
+
+
+Sampling = Literal["mixed", "uniform", "uncertain"]
+WEIGHTED: dict[Sampling, float] = {"mixed": 0.5, "uniform": 0.0, "uncertain": 1.0}
+"""Share of a region's slots that is drawn by uncertainty; the others are drawn uniformly."""
 
 
 class Slots(NamedTuple):
@@ -51,8 +56,10 @@ def keyed_draws(key: Tensor, seed: int, cells: int, device: torch.device) -> Dra
     return Draws(torch.stack(uniform).to(device), torch.stack(exponential).to(device))
 
 
-def draw_slots(regions: Tensor, uncertainty: Tensor, slots: Sequence[int], draws: Draws) -> Slots:
-    """Draw cells without replacement: half of a region's slots uniformly, the rest weighted by uncertainty.
+def draw_slots(
+    regions: Tensor, uncertainty: Tensor, slots: Sequence[int], draws: Draws, sampling: Sampling = "mixed"
+) -> Slots:
+    """Draw cells without replacement: of a region's slots some uniformly, the rest weighted by uncertainty.
 
     The weighted draw is an exponential race, E/w smallest first (Efraimidis & Spirakis, 2006).
 
@@ -61,16 +68,18 @@ def draw_slots(regions: Tensor, uncertainty: Tensor, slots: Sequence[int], draws
         uncertainty: float B×N in [0, 1].
         slots: number of slots of each region; K is their sum, and slots stand in the order of the regions.
         draws: the random numbers.
+        sampling: how many of a region's slots are drawn by uncertainty: half (``mixed``), none or all.
     """
     race = draws.exponential / (uncertainty.to(draws.exponential.dtype) + CERTAIN)
     parts = [
-        part for region, count in enumerate(slots) for part in _draw(regions == region, draws.uniform, race, count)
+        part
+        for region, count in enumerate(slots)
+        for part in _draw(regions == region, draws.uniform, race, count, int(count * WEIGHTED[sampling]))
     ]
     return Slots(torch.cat([p.cell for p in parts], 1), torch.cat([p.valid for p in parts], 1))
 
 
-def _draw(member: Tensor, uniform: Tensor, race: Tensor, count: int) -> tuple[Slots, Slots]:
-    weighted = count // 2
+def _draw(member: Tensor, uniform: Tensor, race: Tensor, count: int, weighted: int) -> tuple[Slots, Slots]:
     first = _smallest(torch.where(member, uniform, torch.inf), count - weighted)
     # A slot that is not valid points at a cell outside the region or at 0 twice; it must not take away cell 0.
     taken = torch.zeros_like(member, dtype=torch.int8).scatter_add_(1, first.cell, first.valid.to(torch.int8))

@@ -1,14 +1,16 @@
 """The pancreas' spatial structure on the grid of the features: one region per feature cell.
 
 B sample, D H W voxels, d h w cells; a cell at stride k spans k×k×k voxels. Positive parcels are thirds of the
-head-to-tail axis × {core, rim}; the background is cut into three rings around the pancreas.
+head-to-tail axis × {core, rim}; the background is cut into three rings around the pancreas. A partition may merge them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import prod
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +20,10 @@ from datamodules.errors import UsageError
 PARCEL_NAMES = ("head_core", "head_rim", "body_core", "body_rim", "tail_core", "tail_rim")
 RING_NAMES = ("near", "mid", "far")
 REGION_NAMES = PARCEL_NAMES + RING_NAMES
-"""Names of the regions; a region's id is its position here."""
+"""Names of the finest regions; a region's id is its position here."""
+
+Structure = Literal["both", "axis", "shells", "none"]
+Rings = Literal["three", "one"]
 
 FARTHEST = 90.0
 """Mid rings must end here, mm: distances are stored clipped at 100 mm, and far needs room."""
@@ -64,6 +69,57 @@ class Bounds:
         return cls(rim=max(2.0, cell), near=near, mid=mid)
 
 
+@dataclass(frozen=True)
+class Partition:
+    """Which of the finest regions count as one.
+
+    Attributes:
+        parcels: names of the regions inside the pancreas.
+        rings: names of those outside; a region's id is its position among the parcels and then the rings.
+        region: for each of :data:`REGION_NAMES` the id of the region that it is part of.
+    """
+
+    parcels: tuple[str, ...]
+    rings: tuple[str, ...]
+    region: tuple[int, ...]
+
+    @classmethod
+    def of(cls, structure: Structure = "both", rings: Rings = "three") -> Partition:
+        """The partition of that name.
+
+        Args:
+            structure: what the pancreas is cut by: thirds of the axis, core and rim, both, or not at all.
+            rings: three around it, or all that is not pancreas as one.
+        """
+        inside = [_parcel(name, structure) for name in PARCEL_NAMES]
+        outside = [name if rings == "three" else "background" for name in RING_NAMES]
+        names = list(dict.fromkeys(inside + outside))
+        parcels = len(dict.fromkeys(inside))
+        region = tuple(names.index(name) for name in inside + outside)
+        return cls(tuple(names[:parcels]), tuple(names[parcels:]), region)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all regions, by id."""
+        return self.parcels + self.rings
+
+    def merged(self, finest: Sequence[int]) -> tuple[int, ...]:
+        """For each region the sum of a number that is known of each finest one."""
+        return tuple(
+            sum(number for number, region in zip(finest, self.region, strict=True) if region == i)
+            for i in range(len(self.names))
+        )
+
+
+def _parcel(name: str, structure: Structure) -> str:
+    third, _, shell = name.partition("_")
+    return {"both": name, "axis": third, "shells": shell, "none": "pancreas"}[structure]
+
+
+FINEST = Partition.of()
+"""Nothing merged."""
+
+
 def voxel_regions(distance: Tensor, axis: Tensor, bounds: Bounds) -> Tensor:
     """Region of every voxel.
 
@@ -87,28 +143,28 @@ def voxel_regions(distance: Tensor, axis: Tensor, bounds: Bounds) -> Tensor:
     return torch.where(distance < 0, parcel, shell + (len(PARCEL_NAMES) - 2))
 
 
-def cell_regions(voxels: Tensor, stride: int) -> Tensor:
+def cell_regions(voxels: Tensor, stride: int, partition: Partition = FINEST) -> Tensor:
     """Region of every cell: pancreas where half of its voxels or more are, then the commonest of that side.
 
     Of equally common regions the one of the lower id wins.
 
     Args:
-        voxels: B×D×H×W, region of every voxel; D, H and W are multiples of ``stride``.
+        voxels: B×D×H×W, finest region of every voxel; D, H and W are multiples of ``stride``.
         stride: voxels per cell along each axis.
+        partition: which of the finest regions count as one.
 
     Returns:
-        int64 B×d×h×w, ids into :data:`REGION_NAMES`.
+        int64 B×d×h×w, ids into the names of the partition.
     """
     B, D, H, W = voxels.shape
     cells = voxels.view(B, D // stride, stride, H // stride, stride, W // stride, stride)
-    counts = _counts(cells, stride)
-    pancreas = 2 * sum(counts[1 : len(PARCEL_NAMES)], counts[0]) >= stride**3
-    return torch.where(
-        pancreas, _commonest(counts[: len(PARCEL_NAMES)]), _commonest(counts[len(PARCEL_NAMES) :]) + len(PARCEL_NAMES)
-    )
+    counts = _counts(cells, stride, partition)
+    parcels = len(partition.parcels)
+    pancreas = 2 * sum(counts[1:parcels], counts[0]) >= stride**3
+    return torch.where(pancreas, _commonest(counts[:parcels]), _commonest(counts[parcels:]) + parcels)
 
 
-def _counts(cells: Tensor, stride: int) -> list[Tensor]:
+def _counts(cells: Tensor, stride: int, partition: Partition) -> list[Tensor]:
     """For each region int64 B×d×h×w, its voxels in each cell, from B×d×k×h×k×w×k.
 
     As many regions as fit are counted at once, each in bits of its own of one number.
@@ -116,9 +172,9 @@ def _counts(cells: Tensor, stride: int) -> list[Tensor]:
     bits = (stride**3).bit_length()
     together = 63 // bits
     counts = []
-    for first in range(0, len(REGION_NAMES), together):
-        regions = range(first, min(first + together, len(REGION_NAMES)))
-        ones = [2 ** (bits * (region - first)) if region in regions else 0 for region in range(len(REGION_NAMES))]
+    for first in range(0, len(partition.names), together):
+        regions = range(first, min(first + together, len(partition.names)))
+        ones = [2 ** (bits * (region - first)) if region in regions else 0 for region in partition.region]
         packed = torch.tensor(ones, device=cells.device).index_select(0, cells.flatten().int()).view_as(cells)
         packed = packed.sum(2).sum(3).sum(4)  # one axis at a time is faster than all at once
         counts += [(packed >> (bits * (region - first))) & (2**bits - 1) for region in regions]

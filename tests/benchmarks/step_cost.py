@@ -1,11 +1,16 @@
 """What a training step of the method costs, beside one of segmentation alone.
 
     python tests/benchmarks/step_cost.py --filters 8,16,32,64 --patch 48 --precision bf16-mixed --threads 2
+    python tests/benchmarks/step_cost.py --filters 32,64,128,256,320 --patch 96 --threads 2 --pairs 6
+    python tests/benchmarks/step_cost.py --variant single_pass gin
 
-Both modules take their steps (losses, backward pass, AdamW) in turn on the same patches in memory, so that whatever
-else the machine does falls on both; the ratio is the median over pairs of steps. Reading, augmentation and the
-gradient norms of logged steps are not in it: the first two cost both modules the same. Memory is the most that
-PyTorch held at once for a step, weights and optimiser aside.
+Variants: ``dual`` is the method with its defaults, ``clean_restoration`` contrasts clean views alone and only restores
+the corrupted image, ``single_pass`` corrupts half of a batch that runs through the network once. A rival is named as
+in ``experiments/phantom_<rival>.yaml``, and is measured without its augmentation. All
+modules take their steps (losses, backward pass, AdamW) in turn on the same patches in memory, so that whatever else the
+machine does falls on all; the ratio is the median over neighbouring steps, with the interval that bootstrapping them
+gives. Reading, augmentation and the gradient norms of logged steps are not in it: the first two cost all modules the
+same. Memory is the most that PyTorch held at once for a step, weights and optimiser aside.
 """
 
 from __future__ import annotations
@@ -14,23 +19,42 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
+from exactness_cost import interval
 from scipy.ndimage import distance_transform_edt
 from torch.profiler import ProfilerActivity, profile
 
 from datamodules.batch import OUTSIDE_AXIS, PatchBatch
 from datamodules.randomness import numpy_generator
+from experiments.configuration import load_experiment
 from experiments.memory import keep_freed_memory
 from lightning_modules.config import ContrastiveConfig, DynUNetConfig, ModelConfig, RestorationConfig
 from lightning_modules.dual_ssl import DualSSLModule, Preprocessing
+from lightning_modules.regions.choices.config import BandConfig
 from lightning_modules.schedules import Progress
 
 WINDOW = (-100.0, 240.0)
 LATE = Progress(step=500, total=1000)
 """All ramps are over."""
 WARM_UP = 3
+MAPS = ("image", "label", "distance", "axis")
+VARIANTS = {
+    "supervised": (ContrastiveConfig(weight=0.0), RestorationConfig(weight=0.0)),
+    "dual": (ContrastiveConfig(weight=0.02), RestorationConfig()),
+    "clean_restoration": (
+        ContrastiveConfig(weight=0.02, views="clean"),
+        RestorationConfig(segment_corrupted=False),
+    ),
+    "single_pass": (ContrastiveConfig(weight=0.02), RestorationConfig(passes="one", region=BandConfig())),
+}
+
+
+RIVALS = ("gin", "randconv", "slaug", "mixstyle", "dsu", "skeleton_contrast")
+"""What costs more than its augmentation alone."""
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 def patches(count: int, size: int, spacing: float, first: int) -> PatchBatch:
@@ -50,13 +74,14 @@ def patches(count: int, size: int, spacing: float, first: int) -> PatchBatch:
     return PatchBatch(image, label, distance, axis, key, [f"case{index}" for index in range(first, first + count)])
 
 
-def module(options: argparse.Namespace, *, helpers: bool) -> DualSSLModule:
-    """A module to train, with or without contrast and restoration."""
-    model = ModelConfig(
-        network=DynUNetConfig(filters=options.filters),
-        contrastive=ContrastiveConfig(weight=0.02 if helpers else 0.0),
-        restoration=RestorationConfig(weight=1.0 if helpers else 0.0),
-    )
+def module(options: argparse.Namespace, variant: str) -> DualSSLModule:
+    """A module to train."""
+    if variant in RIVALS:
+        model = load_experiment(EXPERIMENTS / f"phantom_{variant}.yaml").config.model
+    else:
+        contrastive, restoration = VARIANTS[variant]
+        model = ModelConfig(contrastive=contrastive, restoration=restoration)
+    model.network = DynUNetConfig(filters=options.filters)
     patch = (options.patch, options.patch, options.patch)
     built = DualSSLModule(model, Preprocessing((options.spacing,) * 3, WINDOW, patch)).to(options.device)
     if options.channels_last:
@@ -68,7 +93,10 @@ def stepper(built: DualSSLModule, options: argparse.Namespace) -> Callable[[Patc
     """One training step, over when its work is."""
     optimizer = torch.optim.AdamW(built.parameters(), lr=1e-3)
 
+    two = built.config.consistency.weight > 0 or built.config.fusion != "none"
+
     def step(batch: PatchBatch) -> None:
+        batch = batch._replace(second=batch.image.square() if two else None)
         with torch.autocast(options.device, torch.bfloat16, enabled=options.precision == "bf16-mixed"):
             total = built.losses(batch, LATE).total
         total.backward()
@@ -97,6 +125,7 @@ def peak(step: Callable[[PatchBatch], None], batch: PatchBatch, device: str) -> 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", nargs="+", choices=(*VARIANTS, *RIVALS)[1:], default=tuple(VARIANTS)[1:])
     parser.add_argument("--filters", type=lambda text: tuple(map(int, text.split(","))), default=(8, 16, 32, 64))
     parser.add_argument("--patch", type=int, default=48)
     parser.add_argument("--batch", type=int, default=2)
@@ -105,28 +134,30 @@ def main() -> None:
     parser.add_argument("--channels-last", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--pairs", type=int, default=20, help="steps of each module that are timed")
+    parser.add_argument("--pairs", type=int, default=20, help="steps of each module that are timed, 4 or more")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.device == "cpu":
         keep_freed_memory()
-    batches = [
-        PatchBatch(*(part.to(options.device) for part in made[:4]), made.key, made.case)
-        for made in (patches(options.batch, options.patch, options.spacing, options.batch * i) for i in range(4))
-    ]
-    steps = {name: stepper(module(options, helpers=name == "dual"), options) for name in ("supervised", "dual")}
+    batches = [patches(options.batch, options.patch, options.spacing, options.batch * i) for i in range(4)]
+    batches = [made._replace(**{name: getattr(made, name).to(options.device) for name in MAPS}) for made in batches]
+    steps = {name: stepper(module(options, name), options) for name in ("supervised", *options.variant)}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for pair in range(WARM_UP + options.pairs):
         for name, step in steps.items():
             begin = time.perf_counter()
             step(batches[pair % len(batches)])
             times[name].append(time.perf_counter() - begin)
-    ratio = statistics.median(d / s for s, d in list(zip(*times.values(), strict=True))[WARM_UP:])
-    seconds = {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
     memory = {name: peak(step, batches[0], options.device) for name, step in steps.items()}
+    print(f"{'':17}  ms a step  ratio  (95 %)           MiB  ratio")
     for name in steps:
-        print(f"{name:10}  {1e3 * seconds[name]:7.1f} ms a step  {memory[name]:8.1f} MiB at most")
-    print(f"ratio       {ratio:7.2f} in time    {memory['dual'] / memory['supervised']:8.2f} in memory")
+        own, base = times[name][WARM_UP:], times["supervised"][WARM_UP:]
+        ratios = [d / s for d, s in zip(own, base, strict=True)]
+        low, high = interval(ratios) if name != "supervised" else (1.0, 1.0)
+        print(
+            f"{name:17}  {1e3 * statistics.median(own):9.1f}  {statistics.median(ratios):5.2f}  "
+            f"({low:.2f} to {high:.2f})  {memory[name]:8.1f}  {memory[name] / memory['supervised']:5.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ def fit() -> Fit:
         save: int = 3,
         log: int = 1,
         accumulate: int = 1,
+        minutes: float | None = None,
         dice: Callable[[int], float] = lambda step: 0.1 * (step % 7),
         extra: list[Callback] | None = None,
         progress: bool = False,
@@ -105,7 +106,7 @@ def fit() -> Fit:
             val_check_interval=validate * accumulate, check_val_every_n_epoch=None, num_sanity_val_steps=0,
             log_every_n_steps=log, enable_progress_bar=progress, enable_model_summary=False,
             use_distributed_sampler=False, logger=[MetricsFile(folder / "metrics.csv")],
-            callbacks=[*(extra or []), MetricsFileKeeper(), resume_checkpoint(folder / "checkpoints", save),
+            callbacks=[*(extra or []), MetricsFileKeeper(), resume_checkpoint(folder / "checkpoints", save, minutes),
                        best_checkpoint(folder / "checkpoints")],
             plugins=[KillSafeCheckpointIO()],
         )  # fmt: skip

@@ -16,7 +16,8 @@ import torch
 from conftest import kill_now
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 
-from callbacks.checkpoint_io import latest, previous, read_checkpoint
+from callbacks.checkpoint_io import KillSafeCheckpointIO, chosen, latest, previous, read_checkpoint
+from callbacks.checkpoints import lost_best
 from callbacks.metrics_file import read_metrics
 from datamodules.errors import UsageError
 
@@ -182,3 +183,107 @@ def test_weights_are_those_of_the_step(tmp_path: Path, fit: Fit) -> None:
     assert trainer.lightning_module is not None
     for name, value in trainer.lightning_module.state_dict().items():
         assert torch.equal(saved[name], value)
+
+
+def test_minutes_by_the_clock_save_at_the_next_boundary(
+    tmp_path: Path, fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    class Clock(Callback):
+        """A minute passes with every batch."""
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            nonlocal now
+            now += 60
+
+    monkeypatch.setattr("callbacks.checkpoints.time.monotonic", lambda: now)
+    saves = Saves()
+    settings: dict[str, Any] = {"steps": 14, "validate": 7, "save": 100, "accumulate": 2, "dice": lambda step: 0.5}
+    fit(tmp_path / "minutes", **settings, minutes=5, extra=[Clock(), saves])
+    # Five minutes are up in the middle of step 3, and again of the sixth after the last: step 7 is validated first.
+    assert saves.steps == [3, 6, 7, 9, 12, 14], "7 is the best one"
+    progress = read_checkpoint(previous(tmp_path / "minutes" / "checkpoints" / "last.ckpt"))
+    assert progress["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"] == 24
+    fit(tmp_path / "steps", **settings)
+    for name, value in read_checkpoint(tmp_path / "minutes" / "checkpoints" / "last.ckpt")["state_dict"].items():
+        assert torch.equal(value, read_checkpoint(tmp_path / "steps" / "checkpoints" / "last.ckpt")["state_dict"][name])
+
+
+def test_where_minutes_are_up_at_a_validated_step_the_checkpoint_follows_it(
+    tmp_path: Path, fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter(range(0, 10**6, 60))
+    monkeypatch.setattr("callbacks.checkpoints.time.monotonic", lambda: next(ticks))
+    saves = Saves()
+    fit(tmp_path, steps=2, validate=2, save=100, minutes=1, extra=[saves], dice=lambda step: 0.5)
+    assert saves.steps == [1, 2, 2]
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["callbacks"]["BestCheckpoint"]["step"] == 2
+
+
+class FullFor(Callback):
+    """No room for best.ckpt while training is at these steps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, steps: range) -> None:
+        self.steps, self.step = steps, 0
+        keep = KillSafeCheckpointIO._keep
+
+        def full(target: Path) -> None:
+            if target.name == "best.ckpt" and self.step in self.steps:
+                raise OSError(28, os.strerror(28))
+            keep(target)
+
+        monkeypatch.setattr(KillSafeCheckpointIO, "_keep", staticmethod(full))
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.step = trainer.global_step
+
+
+@pytest.mark.filterwarnings("ignore:.*could not be written")
+def test_best_weights_that_found_no_room_are_written_as_soon_as_there_is_some(
+    tmp_path: Path, fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dice(step: int) -> float:
+        return 0.9 if step == 4 else 0.1
+
+    fit(tmp_path, steps=8, validate=2, save=2, dice=dice, extra=[FullFor(monkeypatch, range(2, 6))])
+    assert read_checkpoint(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 4
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["callbacks"]["BestCheckpoint"]["lost"] is None
+    assert lost_best(tmp_path / "checkpoints") == ""
+
+
+@pytest.mark.filterwarnings("ignore:.*could not be written")
+@pytest.mark.parametrize(("first", "stands"), [(2, "nothing stands there"), (4, "what stands there is of step 2")])
+def test_best_weights_that_never_found_room_are_told_at_the_end_and_ever_after(
+    tmp_path: Path, fit: Fit, monkeypatch: pytest.MonkeyPatch, first: int, stands: str
+) -> None:
+    def dice(step: int) -> float:
+        return 0.9 if step == 4 else 0.1
+
+    with pytest.raises(UsageError, match=rf"val/dice 0\.900 at step 4\).*{stands}.*checkpoint=last"):
+        fit(tmp_path, steps=6, validate=2, save=2, dice=dice, extra=[FullFor(monkeypatch, range(first, 100))])
+    folder = tmp_path / "checkpoints"
+    assert read_checkpoint(folder / "last.ckpt")["global_step"] == 6, "the end of training is safe"
+    assert stands in lost_best(folder)
+    if first == 2:
+        with pytest.raises(UsageError, match=r"no best\.ckpt yet; last\.ckpt of step 6 is there: add checkpoint=last"):
+            chosen(folder, "best")
+
+
+@pytest.mark.filterwarnings("ignore:.*could not be written")
+def test_a_run_that_is_stopped_meanwhile_goes_on_and_tells_it_at_its_end(
+    tmp_path: Path, fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == 5:
+                trainer.should_stop = True
+                raise StopIteration
+
+    settings: dict[str, Any] = {"steps": 8, "validate": 2, "save": 2}
+    full = FullFor(monkeypatch, range(2, 100))
+    fit(tmp_path, **settings, dice=lambda step: {2: 0.3, 4: 0.9}.get(step, 0.1), extra=[full, Stopped()])
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match=r"val/dice 0\.900 at step 4\) could not be written and .* of step 6"):
+        fit(tmp_path, **settings, dice=lambda step: 0.1)
+    assert read_checkpoint(tmp_path / "checkpoints" / "best.ckpt")["global_step"] == 6, "the best there is"

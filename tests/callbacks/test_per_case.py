@@ -27,10 +27,12 @@ from callbacks.summary import collect
 from datamodules.batch import VolumeBatch
 from datamodules.errors import UsageError
 from datamodules.store import CaseRecord, StoredCase, write_case
+from datamodules.structure import axis_coordinate, signed_distance
 from datamodules.volumes import volume_loader
 from experiments.report.overlays import read_slices
 from lightning_modules.dual_ssl import VolumePrediction
 from lightning_modules.metrics import CaseMetrics, case_metrics
+from lightning_modules.metrics.record import DETAILS, THIRDS
 
 SITES: dict[str, Role] = {"home": "source_test", "away": "held_out", "abroad": "held_out"}
 NATIVE_SHAPE = (22, 26, 14)
@@ -79,23 +81,33 @@ def cases(tmp_path: Path) -> list[StoredCase]:
             folder.mkdir(parents=True)
             mask = ball(shape, stored, radius=9 + number)
             image = np.random.default_rng(number).integers(-100, 240, shape).astype(np.int16)
-            write_case(folder, record, image, mask, mask.astype(np.int16), mask, np.zeros((0, 4), np.int32))
+            distance, axis = signed_distance(mask, (1.0, 1.0, 1.0)), axis_coordinate(mask, stored, "pca")
+            write_case(folder, record, image, mask, distance, axis, np.zeros((0, 4), np.int32))
             found.append(StoredCase(folder))
     return found
 
 
 class Oracle(pl.LightningModule):
-    """Predicts the stored label itself, a blank for the cases named."""
+    """Predicts the stored label itself, a blank for some cases, the half at the head's end for others."""
 
-    def __init__(self, blank: Sequence[tuple[str, str]] = (), kill_at: int | None = None) -> None:
+    def __init__(
+        self,
+        blank: Sequence[tuple[str, str]] = (),
+        kill_at: int | None = None,
+        half: Sequence[tuple[str, str]] = (),
+    ) -> None:
         super().__init__()
-        self.blank, self.kill_at, self.seen = set(blank), kill_at, list[tuple[str, str]]()
+        self.blank, self.half = set(blank), set(half)
+        self.kill_at, self.seen = kill_at, list[tuple[str, str]]()
 
     def test_step(self, batch: VolumeBatch, batch_idx: int) -> VolumePrediction:  # type: ignore[override]  # typed
         if self.kill_at == len(self.seen):
             kill_now()
         self.seen.append((batch.site, batch.case))
-        return VolumePrediction(batch.label * (0.1 if (batch.site, batch.case) in self.blank else 0.9))
+        probability = batch.label * (0.1 if (batch.site, batch.case) in self.blank else 0.9)
+        if (batch.site, batch.case) in self.half:
+            probability *= torch.from_numpy(StoredCase(Path(batch.folder)).axis() <= 127)
+        return VolumePrediction(probability)
 
 
 def evaluation_of(tmp_path: Path, cases: Sequence[StoredCase], **changes: Any) -> Evaluation:
@@ -174,6 +186,69 @@ def test_the_summary_counts_failures_and_leaves_none_out(tmp_path: Path, cases: 
     assert found["checkpoint"]["step"] == 7
     assert json.loads((evaluation.folder / "excluded.json").read_text()) == {"away": {"broken": "it has no label"}}
     assert [row["empty_prediction"] for row in rows if row["site"] == "away"] == ["false", "true"]
+
+
+def test_where_a_case_is_missed_and_how_sure_the_model_is(tmp_path: Path, cases: list[StoredCase]) -> None:
+    """The head's half of an organ is predicted, with 0.9, and nothing of another one."""
+    evaluation = evaluation_of(tmp_path, cases)
+    run(evaluation, cases, Oracle(blank=[("away", "c1")], half=[("away", "c0")]))
+    rows = {(row["site"], row["case"]): row for row in table(evaluation)}
+    values = {key: {name: float(row[name]) for name in DETAILS} for key, row in rows.items()}
+    whole, half, none = values["home", "c0"], values["away", "c0"], values["away", "c1"]
+    assert min(whole[name] for name in (*THIRDS, "band_dice")) > 0.9
+    assert half["recall_head"] > 0.95
+    assert 0.3 < half["recall_body"] < 0.8
+    assert half["recall_tail"] < 0.05
+    assert half["relative_volume_error"] == pytest.approx(-0.5, abs=0.06)
+    assert half["volume_error_ml"] == pytest.approx(
+        float(rows["away", "c0"]["volume_ml"]) - float(rows["away", "c0"]["reference_volume_ml"])
+    )
+    assert [none[name] for name in (*THIRDS, "band_dice", "relative_volume_error")] == [0, 0, 0, 0, -1]
+    # 0.9 where it is right always, 0 elsewhere; of the half that it misses it is sure; 0.1 where it sees nothing.
+    case = next(case for case in cases if (case.record.site, case.record.case) == ("away", "c0"))
+    near, inside = (case.distance() <= 1500).sum(), (case.label() > 0).sum()
+    missed = inside - (case.label() * (case.axis() <= 127)).sum()
+    assert whole["ece"] == pytest.approx(0.1 * inside / near, rel=1e-5)
+    assert half["ece"] == pytest.approx((0.1 * (inside - missed) + missed) / near, rel=1e-5)
+    entropy = -(0.9 * np.log2(0.9) + 0.1 * np.log2(0.1))
+    assert [whole["uncertainty"], half["uncertainty"], none["uncertainty"]] == pytest.approx([entropy, entropy, 1])
+
+
+def test_the_summary_tells_whether_uncertainty_ranks_the_errors(tmp_path: Path, cases: list[StoredCase]) -> None:
+    evaluation = evaluation_of(tmp_path, cases)
+    dices = {("away", "c0"): 0.9, ("away", "c1"): 0.8, ("abroad", "c0"): 0.5, ("abroad", "c1"): 0.6}
+    for case in cases:
+        key = case.record.site, case.record.case
+        one = CaseMetrics(dices.get(key, 0.1), 1, 0, 0, 1, 1, 1, 1, empty_prediction=False, empty_reference=False)
+        # Of the held-out cases two neighbours change places; the source's do not count.
+        sure = {0.9: 0.1, 0.8: 0.3, 0.5: 0.4, 0.6: 0.5}.get(one.dice, 0.0)
+        write_row(evaluation, case.record, dataclasses.replace(one, uncertainty=sure, recall_tail=None))
+    found = collect(evaluation)
+    assert found["uncertainty_and_error"] == {"spearman": pytest.approx(0.8), "n": 4}
+    assert found["sites"]["away"]["uncertainty_and_error"] == {"spearman": None, "n": 2}
+    assert found["sites"]["away"]["uncertainty"]["mean"] == pytest.approx(0.2)
+    assert found["held_out_macro"]["uncertainty"] == pytest.approx((0.2 + 0.45) / 2)
+    # What no case has is an empty cell and no mean, not 0.
+    assert found["sites"]["away"]["recall_tail"] == {"mean": None, "sd": None, "median": None}
+    assert "recall_tail" not in found["held_out_macro"]
+    assert {row["recall_tail"] for row in table(evaluation)} == {""}
+    assert found["voxel_edges_mm"] == [1.2, 2.5]
+    assert found["training_spacing_mm"] == [1, 1, 1]
+
+
+def test_rows_of_an_earlier_version_are_measured_anew_and_are_no_new_look(
+    tmp_path: Path, cases: list[StoredCase]
+) -> None:
+    evaluation = evaluation_of(tmp_path, cases)
+    run(evaluation, cases, Oracle())
+    path = evaluation.row_path("away", "c0")
+    row = json.loads(path.read_text())
+    row["metrics"] = {name: value for name, value in row["metrics"].items() if name not in DETAILS}
+    path.write_text(json.dumps({**row, "key": evaluation.look}))  # what was the key before there were details
+    rest = Oracle()
+    run(evaluation, cases, rest)
+    assert rest.seen == [("away", "c0")]
+    assert all(row[name] for row in table(evaluation) for name in DETAILS)
 
 
 def test_a_killed_evaluation_goes_on_and_ends_the_same(

@@ -14,12 +14,15 @@ from scipy import ndimage
 
 from datamodules.acquisition import QUIET, THICK, THIN
 from datamodules.anatomy.tissue import PHASES
+from datamodules.descriptions import describe_original
+from datamodules.descriptor import Descriptor
 from datamodules.errors import UsageError
 from datamodules.layouts import LAYOUTS
 from datamodules.layouts.phantom import PhantomSite
+from datamodules.overlap import DESCRIPTOR, Scan, find_pairs
 from datamodules.phantom import LESION, PANCREAS, PhantomCase, generate
 from datamodules.phantom_hashes import hash_sites, joined
-from datamodules.phantom_settings import FACTORS, builtin_sites, committed_hashes
+from datamodules.phantom_settings import FACTORS, SiteSettings, builtin_sites, committed_hashes
 from datamodules.reading import read_case
 
 SITES = builtin_sites()
@@ -73,8 +76,26 @@ def test_test_sites_are_what_was_committed(firsts: dict[str, PhantomCase]) -> No
 
 
 @pytest.mark.slow
-def test_every_case_of_every_site_is_what_was_committed() -> None:
+@pytest.mark.no_cover  # a hundred times what the other tests of this file run
+def test_every_case_of_every_site_is_what_was_committed_and_no_two_of_sixty_are_one_scan(
+    firsts: dict[str, PhantomCase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[Scan] = []
+
+    def described(settings: SiteSettings, index: int) -> PhantomCase:
+        case, name = generate(settings, index) if index else firsts[settings.name], settings.case_id(index)
+        if settings.role == "dev" or index >= 12:  # sixty are enough
+            return case
+        (tmp_path / name).mkdir()
+        describe_original(tmp_path / name, case.image, case.affine)
+        scans.append(Scan(settings.name, name, name, tmp_path / name / DESCRIPTOR))
+        return case
+
+    monkeypatch.setattr("datamodules.phantom_hashes.generate", described)
     assert hash_sites() == committed_hashes()
+    assert len(scans) == 60
+    assert all(Descriptor.read(scan.path).comparable for scan in scans)
+    assert find_pairs(scans) == []
 
 
 def test_a_voxel_a_label_or_the_geometry_changes_the_hash(plain: PhantomCase) -> None:

@@ -14,7 +14,9 @@ from nibabel.orientations import aff2axcodes, io_orientation
 from scipy import ndimage
 
 from datamodules.errors import CaseError
-from datamodules.preprocessing import antialias, body_box, preprocess, target_grid
+from datamodules.grids import antialias, body_box, largest_piece, target_grid, training_grid
+from datamodules.preprocessing import preprocess
+from datamodules.store import HU_RANGE
 
 spacings = st.tuples(*[st.floats(0.8, 6.0)] * 3)
 
@@ -153,6 +155,30 @@ def test_noise_does_not_alias_into_a_coarser_grid() -> None:
     expected = ndimage.gaussian_filter(noise, (sigma, sigma, 0), mode="nearest", truncate=3.0)
     np.testing.assert_allclose(smooth, expected, atol=1e-3)
     np.testing.assert_array_equal(antialias(noise, np.eye(4), (1.0, 0.5, 1.0)), noise)
+
+
+@given(affines(), spacings, st.integers(0, 3))
+@settings(max_examples=25)
+def test_a_bundle_comes_to_the_same_voxels_without_torchio(
+    matrix: np.ndarray, spacing: tuple[float, float, float], seed: int
+) -> None:
+    """To the last bit, whatever the orientation: halves of HU are rounded alike."""
+    hu, _ = abdomen(seed, (24, 22, 26))
+    expected = preprocess(_image(hu, matrix), None, spacing)
+    stored, grid = training_grid(hu.astype(np.float32), matrix, spacing, HU_RANGE)
+    np.testing.assert_array_equal(stored, expected.image)
+    np.testing.assert_array_equal(grid, expected.affine)
+
+
+def test_the_largest_piece_is_the_largest_and_holds_together_at_corners() -> None:
+    mask = np.zeros((8, 9, 10), dtype=bool)
+    assert not largest_piece(mask).any()
+    mask[1:3, 1:3, 1:3] = mask[3, 3, 3] = True  # they meet at a corner
+    mask[6:8, 6:8, 6:8] = True
+    kept = largest_piece(mask)
+    assert kept.sum() == 9
+    assert kept[3, 3, 3]
+    assert not kept[6:].any()
 
 
 def test_a_label_that_vanishes_at_the_spacing_is_said() -> None:

@@ -85,6 +85,9 @@ def test_each_volume_falls_to_exactly_one_rank(items: int, ranks: int) -> None:
     samplers = [StridedSampler(items, rank, ranks) for rank in range(ranks)]
     assert sorted(index for sampler in samplers for index in sampler) == list(range(items))
     assert {len(sampler) for sampler in samplers} == {max(len(list(sampler)) for sampler in samplers)}
+    busy = [list(StridedSampler(items, rank, ranks, idle=False)) for rank in range(ranks)]
+    assert busy[:items] == [list(sampler) for sampler in samplers][:items]
+    assert all(len(share) == 1 for share in busy[items:]) or not items
 
 
 def _uneven_pancreas() -> np.ndarray:

@@ -13,12 +13,15 @@ SPACING = (3.0, 3.0, 4.0)
 
 
 def write_site(folder: Path, name: str, cases: int, shape: tuple[int, int, int] = (26, 24, 20)) -> ManifestSite:
-    """A manifest site of ``cases`` soft-tissue blocks in air, each with a bar of "pancreas" of its own place."""
+    """A manifest site of ``cases`` soft-tissue blocks in air, each with a bar of "pancreas" of its own place.
+
+    Sites of different names share no case.
+    """
     folder = folder / name
     folder.mkdir(parents=True)
     rows = ["case,image,label"]
     for number in range(cases):
-        generator = np.random.default_rng(number)
+        generator = np.random.default_rng([*name.encode(), number])
         hu = np.full(shape, -1000, dtype=np.int16)
         inner = tuple(slice(2, n - 2) for n in shape)
         hu[inner] = generator.integers(20, 60, hu[inner].shape)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.errors import ConfigurationErrors
+from datamodules.layouts import LAYOUTS
 from experiments.configuration import load_experiment
 
 
@@ -44,7 +45,7 @@ def faults(folder: Path, text: str, *overrides: str) -> list[str]:
         ("name: a\nmodel: {network: dynunit}", "a.yaml:2: model.network.name: there is no network 'dynunit'; did you mean 'dynunet'?"),
         ("name: a\nmodel:\n  optimizer: {name: sgd, betas: [0, 0]}", "a.yaml:3: model.optimizer.betas: the optimizer 'sgd' has no key 'betas'; known: name, lr, weight_decay, momentum."),
         ("name: a\nmodel: {contrastive: null}", "a.yaml:2: model.contrastive: expects keys of its own below it, not 'null'; to switch it off, write 'weight: 0' below it."),
-        ("name: a\ndata:\n  source: {root: /x}", "a.yaml:3: data.source.layout: is missing; it chooses the layout: manifest, msd, phantom."),
+        ("name: a\ndata:\n  source: {root: /x}", "a.yaml:3: data.source.layout: is missing; it chooses the layout: LAYOUTS."),
         ("name: a\ndata:\n  held_out:\n    x: {layout: mds}", "a.yaml:4: data.held_out.x.layout: there is no layout 'mds'; did you mean 'msd'?"),
         ("name: a\ndata:\n  held_out:\n    x: {layout: msd, rot: /x}", "a.yaml:4: data.held_out.x.rot: the layout 'msd' has no key 'rot'; did you mean 'root'?"),
         ("name: a\ndata:\n  held_out: [msd]", "a.yaml:3: data.held_out: expects names with values below it, not [msd]."),
@@ -64,6 +65,7 @@ def faults(folder: Path, text: str, *overrides: str) -> list[str]:
     ],
 )  # fmt: skip
 def test_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    sentence = sentence.replace("LAYOUTS", ", ".join(LAYOUTS.names()))
     assert faults(tmp_path, text) in ([sentence], [sentence.replace("a.yaml:1: not", "a.yaml:2: not")])
 
 
@@ -78,11 +80,12 @@ def test_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
         ("trainer=gpu", "trainer: expects keys of its own below it, not 'gpu'."),
         ("name.x=3", "name: expects text, not a mapping of keys."),
         ("model.contrastive.views=Both", "model.contrastive.views: expects one of both, clean, not 'Both'. Did you mean 'both'?"),
-        ("data.held_out.x.root=/y", "data.held_out.x.layout: is missing; it chooses the layout: manifest, msd, phantom."),
+        ("data.held_out.x.root=/y", "data.held_out.x.layout: is missing; it chooses the layout: LAYOUTS."),
         ("seed=${nope}", "seed: '${nope}' refers to a key that does not exist."),
     ],
 )  # fmt: skip
 def test_one_sentence_for_an_override(tmp_path: Path, override: str, sentence: str) -> None:
+    sentence = sentence.replace("LAYOUTS", ", ".join(LAYOUTS.names()))
     assert faults(tmp_path, "name: a", override) == [f"override '{override}': {sentence}"]
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from experiments.config import ExperimentConfig
 from experiments.configuration import load_experiment
 from experiments.configuration.schema import every_key
-from experiments.identity import ALTERING, BY_CONTENT, INDIFFERENT, run_id
+from experiments.identity import ALTERING, BY_CONTENT, INDIFFERENT, WHERE_ON, configured, run_id
 
 CASES = [("a", "p1", "00"), ("b", "p2", "11"), ("c", "p2", "22")]
 SPLIT = {"train": ["a"], "validation": ["b"], "test": ["c"]}
@@ -55,7 +55,7 @@ def another(value: Any) -> Any:
     if isinstance(value, str):
         return f"{value}x"
     if isinstance(value, tuple | list):
-        return type(value)([another(value[0]), *value[1:]])
+        return type(value)([another(value[0]), *value[1:]] if value else [1])
     return {**value, "another": 1.0} if isinstance(value, dict) else 0.5
 
 
@@ -65,27 +65,32 @@ def covered(key: str, keys: frozenset[str]) -> bool:
 
 REFERENCE = identify(ExperimentConfig(name="a"))
 LEAVES = dict(leaves(ExperimentConfig(name="a")))
+SWITCHES = {"model.consistency.weight", "model.skeleton.weight", "model.fusion", "model.features.name"}
+
+
+def alters(key: str) -> bool:
+    return covered(key, ALTERING) or key in SWITCHES
 
 
 def test_every_key_is_classified_once() -> None:
     for key in (key.path.replace("data.held_out.*", "data.held_out") for key in every_key()):
-        kinds = [covered(key, keys) for keys in (ALTERING, BY_CONTENT, INDIFFERENT)]
+        kinds = [covered(key, keys) for keys in (ALTERING, WHERE_ON, BY_CONTENT, INDIFFERENT)]
         if key != "data.source.labels":
             assert sum(kinds) == 1, f"{key}: say in experiments/identity.py whether it alters the trained weights"
 
 
 def test_no_classified_key_is_a_ghost() -> None:
     known = {key.path.replace("data.held_out.*", "data.held_out") for key in every_key()}
-    for listed in ALTERING | BY_CONTENT | INDIFFERENT:
+    for listed in ALTERING | WHERE_ON | BY_CONTENT | INDIFFERENT:
         assert any(key == listed or key.startswith(f"{listed}.") for key in known), listed
 
 
-@pytest.mark.parametrize("key", sorted(key for key in LEAVES if covered(key, ALTERING)))
+@pytest.mark.parametrize("key", sorted(filter(alters, LEAVES)))
 def test_what_alters_the_weights_alters_the_id(key: str) -> None:
     assert identify(changed(key, another(LEAVES[key]))) != REFERENCE
 
 
-@pytest.mark.parametrize("key", sorted(key for key in LEAVES if not covered(key, ALTERING) and key != "model.init"))
+@pytest.mark.parametrize("key", sorted(key for key in LEAVES if not alters(key) and key != "model.init"))
 def test_what_does_not_alter_the_weights_does_not_alter_the_id(key: str) -> None:
     assert identify(changed(key, another(LEAVES[key]))) == REFERENCE
 
@@ -116,6 +121,17 @@ def test_what_lies_below_a_term_that_is_switched_off_does_not_matter(term: str) 
     other = changed(f"model.{term}.weight", 0.0)
     getattr(other.model, term).ramp = 0.9
     assert identify(other) == identify(off) != REFERENCE
+
+
+def test_a_rival_term_counts_with_all_that_lies_below_it_where_it_is_switched_on() -> None:
+    for term in ("consistency", "skeleton"):
+        on, other = (changed(f"model.{term}.weight", 1.0) for _ in range(2))
+        getattr(other.model, term).ramp = 0.9
+        assert len({REFERENCE, identify(on), identify(other)}) == 3
+
+
+def test_a_run_from_before_the_rivals_keeps_its_id() -> None:
+    assert not WHERE_ON & configured(ExperimentConfig(name="a")).keys()
 
 
 def test_initial_weights_count_by_their_content() -> None:

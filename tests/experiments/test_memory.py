@@ -14,7 +14,8 @@ import numpy as np
 from experiments.memory import keep_freed_memory
 
 def fill():
-    held = [np.ones(2**21, np.uint8) for _ in range(60)]
+    # Of 2 MiB, as much of a small network's step is, and of 48: beyond what glibc lets a threshold of its heap reach.
+    held = [np.ones(2**21, np.uint8) for _ in range(40)], [np.ones(3 * 2**24, np.uint8) for _ in range(2)]
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

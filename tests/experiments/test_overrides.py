@@ -64,7 +64,7 @@ def test_the_four_forms(experiment: Path, form: list[str]) -> None:
         ("trainer.ema", "None", None),
         ("trainer.ema", "0.99", 0.99),
         ("trainer.precision", "32", "32"),
-        ("data.structure.axis", "none", "none"),
+        ("model.contrastive.structure", "none", "none"),
         ("model.optimizer.lr", "1e-3", 0.001),
         ("data.window", "[-100, 2.4e2]", (-100.0, 240.0)),
         ("model.restoration.corruption.operators.blur", "0", 0.0),

@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
-from numpy.typing import NDArray
 
 from datamodules.errors import UsageError
 from experiments.prediction import predict
-from lightning_modules.config import ModelConfig
-from lightning_modules.dual_ssl import DualSSLModule, Preprocessing
-from lightning_modules.networks.config import DynUNetConfig
+from lightning_modules.dual_ssl import DualSSLModule
+from tests.experiments.bodies import GRIDS, body, write_run
 
 needs_data = pytest.mark.skipif(
     "PANSITE_TEST_DATA" not in os.environ, reason="PANSITE_TEST_DATA, the folder of real images, is not set"
@@ -25,31 +23,9 @@ needs_data = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with a tiny network that takes soft tissue for pancreas: its masks are the body's shape."""
     folder = tmp_path_factory.mktemp("runs") / "tiny" / "0123"
-    (folder / "checkpoints").mkdir(parents=True)
-    (folder / "config.yaml").write_text(
-        "name: tiny\n"
-        "data:\n  source: {name: here, layout: manifest, root: cases.csv}\n  patch_size: [32, 32, 32]\n"
-        "trainer: {accelerator: cpu}\nevaluation: {overlap: 0.1}\n"
-    )
-    model = ModelConfig(network=DynUNetConfig(filters=(4, 8, 8)))
-    model.contrastive.weight = model.restoration.weight = 0.0
-    module = DualSSLModule(model, Preprocessing((4.0, 4.0, 4.0), (-100.0, 240.0), (32, 32, 32)), seed=3)
-    save(module, folder / "checkpoints" / "best.ckpt", step=5)
+    write_run(folder)
     return folder
-
-
-def save(module: DualSSLModule, path: Path, step: int) -> None:
-    torch.save(
-        {
-            "state_dict": module.state_dict(),
-            "hyper_parameters": dict(module.hparams),
-            "global_step": step,
-            "pytorch-lightning_version": "2.6.6",
-        },
-        path,
-    )
 
 
 @pytest.fixture
@@ -62,41 +38,12 @@ def bright(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DualSSLModule, "forward", forward)
 
 
-def body(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.int16]:
-    """A CT in HU: air, a wall of fat around soft tissue, a spine; an ellipsoid in world coordinates."""
-    centre = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
-    world = np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T + affine[:3, 3] - centre
-    # Off the middle, so that a flip or a shift can't be missed.
-    radius = np.linalg.norm((world - (6, -4, 3)) / (45, 35, 50), axis=-1)
-    hu = np.where(radius < 1, -100, -1000)
-    hu[radius < 0.8] = 40
-    hu[np.linalg.norm(world[..., :2] - (0, -20), axis=-1) < 6] = 400
-    noise = np.random.default_rng(0).normal(0, 8, shape)
-    return np.asarray(hu + noise).round().astype(np.int16)
-
-
-def rotated(zooms: tuple[float, float, float], degrees: float) -> NDArray[np.float64]:
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    affine = np.eye(4)
-    affine[:3, :3] = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]) @ np.diag(zooms)
-    affine[:3, 3] = (11, -7, 300)
-    return affine
-
-
-GRIDS = {
-    "ras": rotated((2.5, 2.5, 3.0), 0),
-    "lps": rotated((-2.5, -2.5, 3.0), 0),
-    "oblique": rotated((2.5, -2.2, 4.0), 12),
-    "permuted": rotated((2.5, 2.5, 3.0), 7)[:, [2, 0, 1, 3]],
-}
-
-
 @pytest.mark.parametrize("name", GRIDS)
 @pytest.mark.usefixtures("bright")
 def test_a_mask_lies_on_its_image_s_own_grid(tmp_path: Path, run: Path, name: str) -> None:
     hu = body((44, 40, 40), GRIDS[name])
     nib.save(nib.Nifti1Image(hu, GRIDS[name]), tmp_path / f"{name}.nii")
-    assert predict(run, [str(tmp_path / f"{name}.nii")], tmp_path / "out") == 0
+    assert predict([run], [str(tmp_path / f"{name}.nii")], tmp_path / "out") == 0
     mask = nib.load(tmp_path / "out" / f"{name}.nii.gz")
     assert mask.get_data_dtype() == np.uint8
     assert mask.shape == hu.shape
@@ -129,7 +76,7 @@ def test_one_bad_image_stops_nothing(tmp_path: Path, run: Path, capsys: pytest.C
         "better.nii.gz",
     ]
     out = tmp_path / "out"
-    assert predict(run, [str(tmp_path / name) for name in names], out) == 2
+    assert predict([run], [str(tmp_path / name) for name in names], out) == 2
     assert sorted(path.name for path in out.iterdir()) == ["better.nii.gz", "good.nii.gz"]
     refused = [line for line in capsys.readouterr().out.splitlines() if line.startswith("refused: ")]
     assert len(refused) == 6
@@ -143,9 +90,9 @@ def test_a_ct_that_was_clipped_is_taken_when_the_user_says_so(
 ) -> None:
     clipped = body((40, 40, 40), GRIDS["ras"]).clip(-160, 240)
     nib.save(nib.Nifti1Image(clipped, GRIDS["ras"]), tmp_path / "clipped.nii.gz")
-    assert predict(run, [str(tmp_path / "clipped.nii.gz")], tmp_path / "out") == 2
+    assert predict([run], [str(tmp_path / "clipped.nii.gz")], tmp_path / "out") == 2
     assert "check_ct" in capsys.readouterr().out
-    assert predict(run, [str(tmp_path / "clipped.nii.gz")], tmp_path / "out", ["check_ct=false"]) == 0
+    assert predict([run], [str(tmp_path / "clipped.nii.gz")], tmp_path / "out", ["check_ct=false"]) == 0
     assert (tmp_path / "out" / "clipped.nii.gz").is_file()
 
 
@@ -154,7 +101,7 @@ def test_a_volume_smaller_than_the_patch_is_padded_and_it_is_said(
     tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nib.save(nib.Nifti1Image(body((40, 40, 9), GRIDS["ras"]), GRIDS["ras"]), tmp_path / "flat.nii.gz")
-    assert predict(run, [str(tmp_path / "flat.nii.gz")], tmp_path / "out") == 0
+    assert predict([run], [str(tmp_path / "flat.nii.gz")], tmp_path / "out") == 0
     assert "were padded to 32×32×32" in capsys.readouterr().out
 
 
@@ -165,31 +112,31 @@ def test_masks_never_collide_and_never_replace_an_image(tmp_path: Path, run: Pat
     images = [str(tmp_path / folder / "ct.nii.gz") for folder in ("a", "b")]
     before = Path(images[0]).read_bytes()
     with pytest.raises(UsageError, match=r"called ct\.nii\.gz, as that of .*a/ct\.nii\.gz"):
-        predict(run, images, tmp_path / "out")
+        predict([run], images, tmp_path / "out")
     with pytest.raises(UsageError, match="its mask would replace it"):
-        predict(run, images[:1], tmp_path / "a")
+        predict([run], images[:1], tmp_path / "a")
     assert Path(images[0]).read_bytes() == before
     assert not (tmp_path / "out").exists()
 
 
 def test_what_decides_training_can_not_be_overridden(tmp_path: Path, run: Path) -> None:
     with pytest.raises(UsageError, match=r"'data\.patch_size=\[8,8,8\]': prediction takes"):
-        predict(run, [str(tmp_path / "x.nii")], tmp_path, ["data.patch_size=[8,8,8]"])
+        predict([run], [str(tmp_path / "x.nii")], tmp_path, ["data.patch_size=[8,8,8]"])
     with pytest.raises(UsageError, match="overlap"):
-        predict(run, [str(tmp_path / "x.nii")], tmp_path, ["evaluation.overlapp=0.1"])
+        predict([run], [str(tmp_path / "x.nii")], tmp_path, ["evaluation.overlapp=0.1"])
 
 
 def test_best_unless_last_is_asked_for_and_nothing_of_strangers(tmp_path: Path, run: Path) -> None:
     image = str(tmp_path / "x.nii")
     with pytest.raises(UsageError, match=r"no last\.ckpt yet"):
-        predict(run, [image], tmp_path, ["evaluation.checkpoint=last"])
+        predict([run], [image], tmp_path, ["evaluation.checkpoint=last"])
     with pytest.raises(UsageError, match="not a run folder"):
-        predict(tmp_path, [image], tmp_path)
+        predict([tmp_path], [image], tmp_path)
     foreign = run / "checkpoints" / "last.ckpt"
     torch.save({"state_dict": {"weight": torch.zeros(3)}, "global_step": 1}, foreign)
     try:
         with pytest.raises(UsageError, match="not a checkpoint of a DualSSLModule"):
-            predict(run, [image], tmp_path, ["evaluation.checkpoint=last"])
+            predict([run], [image], tmp_path, ["evaluation.checkpoint=last"])
     finally:
         foreign.unlink()
 
@@ -201,7 +148,7 @@ def test_real_ct_and_dicom_series_are_predicted_on_their_own_grid_and_the_mr_is_
 ) -> None:
     folder = Path(os.environ["PANSITE_TEST_DATA"]) / "totalsegmentator"
     names = ("example_ct.nii.gz", "example_mr_sm.nii.gz", "example_ct_dicom")
-    assert predict(run, [str(folder / name) for name in names], tmp_path) == 2
+    assert predict([run], [str(folder / name) for name in names], tmp_path) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["example_ct.nii.gz", "example_ct_dicom.nii.gz"]
     refused = [line for line in capsys.readouterr().out.splitlines() if line.startswith("refused: ")]
     assert len(refused) == 1

@@ -34,7 +34,7 @@ def ellipsoid_batch(
 def part(batch: PatchBatch, sample: int) -> PatchBatch:
     """One sample as a batch of its own."""
     at = slice(sample, sample + 1)
-    image, label, distance, axis, key, case = batch
+    image, label, distance, axis, key, case = batch[:6]
     return PatchBatch(image[at], label[at], distance[at], axis[at], key[at], case[at])
 
 

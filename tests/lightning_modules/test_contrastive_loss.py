@@ -6,23 +6,12 @@ import math
 
 import pytest
 import torch
+from contrast_oracle import nt_xent, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_modules.losses.contrastive import Samples, contrastive_sum
-
-
-def samples(
-    group: list[int], seed: int, uncertainty: float | None = None, dtype: torch.dtype = torch.float64
-) -> Samples:
-    generator = torch.Generator().manual_seed(seed)
-    embedding = F.normalize(torch.randn(len(group), 5, generator=generator, dtype=torch.float64), dim=1)
-    drawn = torch.rand(len(group), generator=generator, dtype=torch.float64)
-    if uncertainty is not None:
-        drawn = torch.full_like(drawn, uncertainty)
-    return Samples(embedding.to(dtype).requires_grad_(), torch.tensor(group), drawn.to(dtype))
 
 
 def formula(pancreas: Samples, background: Samples, temperature: float) -> tuple[float, int]:
@@ -65,14 +54,6 @@ def test_it_is_the_formula_in_float64(
     for side in (inside, outside):
         assert side.embedding.grad is not None
         assert side.embedding.grad.isfinite().all()
-
-
-def nt_xent(embedding: Tensor, anchor: Tensor, positive: Tensor, negatives: Tensor, temperature: float) -> Tensor:
-    """NT-Xent (Chen et al., 2020) on explicit tuples: pairs (anchor, positive), each with its row of negatives."""
-    similarity = embedding @ embedding.T / temperature
-    pair = similarity[anchor, positive][:, None]
-    against = similarity[anchor[:, None], negatives]
-    return F.cross_entropy(torch.cat([pair, against], 1), torch.zeros(len(anchor), dtype=torch.long))
 
 
 def test_it_is_nt_xent_on_explicit_tuples_of_equal_counts_with_its_gradient() -> None:

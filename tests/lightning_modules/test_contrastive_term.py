@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ball_patches import CHANNELS, SPACING, batch_of, inputs, odd_batch, term_of
 from torch import Tensor
 
 from datamodules.batch import OUTSIDE_AXIS, PatchBatch
@@ -11,37 +12,6 @@ from datamodules.errors import UsageError
 from lightning_modules.config import ContrastiveConfig
 from lightning_modules.contrastive import ContrastiveTerm
 from lightning_modules.regions.structure import REGION_NAMES
-
-SIZE, CHANNELS, SPACING = 24, 6, (2.0, 2.0, 2.0)
-
-
-def ball(radius: float, size: int = SIZE) -> tuple[Tensor, Tensor]:
-    """Distance and axis, 1×D×H×W, of a ball in the middle whose axis runs along D."""
-    place = torch.arange(size) - (size - 1) / 2
-    d, h, w = torch.meshgrid(place, place, place, indexing="ij")
-    distance = ((d**2 + h**2 + w**2).sqrt() - radius) * SPACING[0]
-    axis = torch.where(distance < 0, (d / radius + 1) / 2, OUTSIDE_AXIS)
-    return distance[None].clamp(-100, 100), axis[None]
-
-
-def batch_of(radii: list[float], epoch: int = 0, first: int = 0) -> PatchBatch:
-    distance, axis = (torch.stack(maps) for maps in zip(*(ball(r) for r in radii), strict=True))
-    key = torch.tensor([[epoch, first + i] for i in range(len(radii))])
-    label = (distance < 0).float()
-    return PatchBatch(torch.rand_like(label), label, distance, axis, key, [str(r) for r in radii])
-
-
-def inputs(batch: PatchBatch, views: int = 2, stride: int = 2, seed: int = 0) -> tuple[list[Tensor], Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    B = len(batch.case)
-    shape = (B, CHANNELS, *(n // stride for n in batch.label.shape[2:]))
-    features = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(views)]
-    return features, torch.rand(batch.label.shape, generator=generator, dtype=torch.float64)
-
-
-def term_of(**options: object) -> ContrastiveTerm:
-    config = ContrastiveConfig(**options)  # type: ignore[arg-type]
-    return ContrastiveTerm(config, CHANNELS, SPACING, seed=0).double()
 
 
 def test_it_reaches_head_and_both_views_but_not_the_uncertainty() -> None:
@@ -70,18 +40,6 @@ def test_clean_views_leave_the_corrupted_pass_alone() -> None:
     loss = term(features, batch, uncertainty).loss
     assert loss.item() == term(features[:1], batch, uncertainty).loss.item()
     assert torch.autograd.grad(loss, features[1], allow_unused=True) == (None,)
-
-
-def test_a_sample_takes_the_same_cells_wherever_it_stands_in_whichever_batch() -> None:
-    batch, term = batch_of([7.0, 6.0, 5.0]), term_of()
-    features, uncertainty = inputs(batch)
-    turned = [2, 0, 1]
-    moved = PatchBatch(*(t[turned] for t in batch[:5]), [batch.case[i] for i in turned])
-    straight = term(features, batch, uncertainty).loss
-    crooked = term([f[turned] for f in features], moved, uncertainty[turned]).loss
-    assert straight.item() == pytest.approx(crooked.item(), rel=1e-12)
-    later = batch._replace(key=batch.key + torch.tensor([1, 0]))
-    assert straight.item() != pytest.approx(term(features, later, uncertainty).loss.item(), rel=1e-6)
 
 
 def test_fill_is_the_share_of_patches_that_hold_a_region() -> None:
@@ -116,15 +74,7 @@ def test_a_batch_without_pancreas_gives_zero_attached_to_everything() -> None:
 @pytest.mark.parametrize("mask", ["empty", "full", "one voxel", "half a cell", "ball"])
 @pytest.mark.parametrize("temperature", [0.05, 0.1])
 def test_nothing_is_nan(dtype: torch.dtype, mask: str, temperature: float) -> None:
-    batch = batch_of([6.0, 6.0])
-    if mask in ("empty", "one voxel", "half a cell"):
-        batch.distance.fill_(50.0)
-    if mask == "full":
-        batch.distance.fill_(-20.0)
-    if mask == "one voxel":
-        batch.distance[0, 0, 3, 3, 3] = -1.0
-    if mask == "half a cell":
-        batch.distance[0, 0, :1, :2, :2] = -1.0
+    batch = odd_batch(mask)
     term = ContrastiveTerm(ContrastiveConfig(temperature=temperature), CHANNELS, SPACING, seed=0)
     generator = torch.Generator().manual_seed(0)
     largest = 6e4 if dtype is torch.float16 else 1e6
@@ -168,6 +118,9 @@ def test_training_on_it_pulls_the_pancreas_together_and_away_from_the_rest() -> 
         ({"slots": (16, 0, 0, 0)}, r"model\.contrastive\.slots"),
         ({"slots": (16, 96, -1, 32)}, r"model\.contrastive\.slots"),
         ({"stride": 16}, r"model\.contrastive\.stride"),
+        ({"form": "symetric"}, r"model\.contrastive\.form: 'symetric' is none of asymmetric, symmetric, cohesion_sep"),
+        ({"rings": "two"}, r"model\.contrastive\.rings: 'two' is none of three, one"),
+        ({"form": "cohesion_separation", "cohesion": 0.0, "separation": 0.0}, r"model\.contrastive\.cohesion"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(options: dict[str, object], message: str) -> None:

@@ -143,6 +143,18 @@ def test_the_operators_of_the_configuration_alone_are_used_and_by_their_weights(
             assert (found.image[sample][cell][image[sample][cell].argsort()].diff() >= -1e-6).all()
 
 
+@pytest.mark.parametrize("alike", [0.0, 1.0])
+def test_cells_that_are_alike_share_a_sample_s_curve(alike: float) -> None:
+    config = CorruptionConfig(operators={"remap": 1.0}, probability=1.0, decoys=1.0, eligible=0.0, alike=alike)
+    image, _, found = corrupt(config)
+    kept = []
+    for before, after, mask in zip(image, found.image, found.mask, strict=True):
+        order = before[mask].argsort()
+        kept.append(bool((after[mask][order].diff() >= -1e-6).all()))
+    assert kept == [bool(alike)] * 2, "one curve keeps the order of all grey values, many do not"
+    assert (found.image[0] - image[0])[found.mask[0]].mean() != (found.image[1] - image[1])[found.mask[1]].mean()
+
+
 def test_half_precision_images_come_back_in_half_precision_and_finite() -> None:
     batch = ellipsoid_batch(2, 16)
     with torch.autocast("cpu", torch.bfloat16):
@@ -285,8 +297,8 @@ def test_random_conv_changes_texture_but_not_flat_tissue() -> None:
     torch.testing.assert_close(altered[:1], again)
 
 
-@pytest.mark.parametrize("name", sorted(OPERATORS))
-def test_an_operator_says_of_few_voxels_what_it_says_of_them_among_all(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(set(OPERATORS) - {"inpaint", "noise", "shuffle"}))
+def test_an_operator_that_draws_nothing_for_voxels_says_of_few_what_it_says_of_them_among_all(name: str) -> None:
     image, grid = picture(), plain_grid(4)
     near = torch.zeros(2, *grid.size, dtype=torch.bool)
     near[:, 1, 1, 1] = True
@@ -295,3 +307,11 @@ def test_an_operator_says_of_few_voxels_what_it_says_of_them_among_all(name: str
     chosen = (number % 7 == 0).flatten().nonzero().squeeze(1)
     few = OPERATORS[name](image, everywhere(grid, near)._replace(voxels=grid.choose(chosen)))
     torch.testing.assert_close(few, whole.flatten()[chosen])
+
+
+@pytest.mark.parametrize("name", sorted(OPERATORS))
+def test_an_operator_says_of_a_sample_what_it_says_of_it_beside_another(name: str) -> None:
+    image, grid = picture(), plain_grid(4)
+    cells = everywhere(grid, torch.ones(2, *grid.size, dtype=torch.bool))
+    alone = cells._replace(voxels=cells.voxels.among(cells.voxels.sample == 1))
+    assert torch.equal(OPERATORS[name](image, alone), altered_by(name, image, cells)[1].flatten())

@@ -17,7 +17,14 @@ from torch.utils.data import DataLoader
 from datamodules.batch import PatchBatch, VolumeBatch
 from datamodules.errors import UsageError
 from lightning_modules import DualSSLModule, ModelConfig, Preprocessing
-from lightning_modules.config import AdamWConfig, ContrastiveConfig, CosineConfig, RestorationConfig, SGDConfig
+from lightning_modules.config import (
+    AdamWConfig,
+    ContrastiveConfig,
+    CorruptionConfig,
+    CosineConfig,
+    RestorationConfig,
+    SGDConfig,
+)
 from lightning_modules.dual_ssl import load_module
 from lightning_modules.networks.config import DynUNetConfig
 from lightning_modules.regions.structure import REGION_NAMES
@@ -179,6 +186,35 @@ def test_segmenting_the_corrupted_image_is_averaged_with_the_clean_one() -> None
     assert not torch.isclose(both, clean)
 
 
+def test_the_corrupted_image_is_segmented_by_cross_entropy_alone_where_that_has_a_weight() -> None:
+    batch = ellipsoid_batch(2)
+    module = build(0, 1, restoration={"cross_entropy": 4.0})
+    corrupted = module.views(batch, FULL).corrupted
+    assert corrupted is not None
+    assert corrupted.decoded is not None
+    probability = corrupted.decoded.logits.double().sigmoid()
+    entropy = -torch.where(batch.label > 0, probability, 1 - probability).log().mean()
+    clean = build(0, 0).losses(batch, FULL).total
+    found = module.losses(batch, FULL).results["segmentation"].loss
+    torch.testing.assert_close(found.double(), (clean.double() + 4 * entropy) / 2)
+
+
+def test_corruption_grows_along_its_ramp() -> None:
+    batch = ellipsoid_batch(2)
+    module = build(0, 1, restoration={"corruption": CorruptionConfig(decoys=0.5, ramp=0.5)})
+
+    def corrupted(step: int) -> Tensor:
+        view = module.views(batch, Progress(step, 100)).corrupted
+        assert view is not None
+        return view.mask
+
+    start, middle, full, end = (corrupted(step) for step in (0, 24, 49, 80))
+    assert start.float().mean() < 0.1 * full.float().mean()
+    assert 0.2 < middle.float().mean() / full.float().mean() < 0.8
+    assert not (middle & ~full).any(), "the same cells, and more"
+    assert full.float().mean() == pytest.approx(float(end.float().mean()), abs=0.1)
+
+
 def test_segmentation_and_restoration_are_means_over_samples_whatever_the_batch() -> None:
     module = build(0, 1)
     batch = ellipsoid_batch(4, empty=(2,))
@@ -226,11 +262,15 @@ def test_a_step_records_the_losses_gradient_norms_fill_region_and_rate(tmp_path:
     assert set(row) == {
         "loss/total",
         "lr",
+        "region/inside",
+        "region/outside",
         "region/band_excess",
         "region/corrupted",
         *(f"loss/{term}" for term in terms),
         *(f"grad_norm/{term}" for term in terms),
         *(f"fill/{region}" for region in REGION_NAMES),
+        *(f"cosine/{ring}" for ring in ("near", "mid", "far")),
+        *(f"embedding/{score}" for score in ("collapse", "centroid_similarity", "effective_rank_score")),
     }
     assert all(row[f"grad_norm/{term}"] > 0 for term in terms)
     assert 0 < row["region/corrupted"] < 0.5
@@ -374,10 +414,10 @@ def test_settings_that_do_not_fit_together_are_refused_by_key(options: dict[str,
 
 
 def test_the_share_of_the_region_must_be_one() -> None:
-    from lightning_modules.config import RegionConfig
+    from lightning_modules.regions.choices.config import EntropyBandConfig
 
     with pytest.raises(UsageError, match=r"model\.restoration\.region\.share"):
-        build(restoration={"region": RegionConfig(share=0.0)})
+        build(restoration={"region": EntropyBandConfig(share=0.0)})
 
 
 def test_supervised_batches_need_no_structure() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -18,10 +18,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from datamodules.batch import OUTSIDE_AXIS, PatchBatch
 from lightning_modules.config import ContrastiveConfig
-from lightning_modules.contrastive import ContrastiveTerm
+from lightning_modules.contrastive import ContrastiveResult, ContrastiveTerm
 from lightning_modules.gather import gather, sum_over_ranks
 
 MODES = ("grad", "detached", "none")
+FORMS: dict[str, dict[str, Any]] = {
+    "asymmetric": {},
+    "symmetric": {"structure": "axis", "rings": "one"},
+    "cohesion_separation": {"structure": "none", "views": "clean", "sampling": "uniform", "separation": 0.5},
+}
+"""Each form of the loss, with regions of its own; the last one can leave all anchors in one region of one image."""
 # One server imports torch once; every rank is a fork of it.
 multiprocessing.get_context("forkserver").set_forkserver_preload([ContrastiveTerm.__module__, "torch.distributed"])
 
@@ -29,18 +35,20 @@ multiprocessing.get_context("forkserver").set_forkserver_preload([ContrastiveTer
 class Model(nn.Module):
     """A convolution in the place of the backbone, and the term on the features of two views."""
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, form: str) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(1)
         self.weight = nn.Parameter(torch.randn(5, 1, 2, 2, 2, generator=generator))
-        config = ContrastiveConfig(gather=mode, slots=(8, 24, 16, 8), dimension=16)  # type: ignore[arg-type]
+        config = ContrastiveConfig(gather=mode, form=form, slots=(8, 24, 16, 8), dimension=16, **FORMS[form])  # type: ignore[arg-type]
         self.term = ContrastiveTerm(config, 5, (3.0, 3.0, 3.0), seed=0)
+        self.recorded: dict[str, Tensor] = {}
 
     def forward(self, batch: PatchBatch, uncertainty: Tensor) -> Tensor:
         views = (batch.image, batch.image.flip(1) ** 2)
         features = [nn.functional.conv3d(view, self.weight, stride=2) for view in views]
-        loss: Tensor = self.term(features, batch, uncertainty).loss
-        return loss
+        result: ContrastiveResult = self.term(features, batch, uncertainty)
+        self.recorded = result.parts | result.watch()
+        return result.loss
 
 
 def patches(numbers: list[int], empty: tuple[int, ...]) -> tuple[PatchBatch, Tensor]:
@@ -60,17 +68,25 @@ def patches(numbers: list[int], empty: tuple[int, ...]) -> tuple[PatchBatch, Ten
     return PatchBatch(image, (distance < 0).double(), distance, axis, key, [str(n) for n in numbers]), doubt
 
 
-def step(mode: str, numbers: list[int], empty: tuple[int, ...]) -> tuple[Tensor, list[Tensor]]:
-    """Loss and gradients; under a process group through DDP, the loss as a mean over the ranks logs it."""
-    model: nn.Module = Model(mode).double()
-    if dist.is_initialized():
-        model = DistributedDataParallel(model)
-    loss = model(*patches(numbers, empty))
+class Step(NamedTuple):
+    """What a step finds; under a process group through DDP, and scalars as a mean over the ranks logs them."""
+
+    loss: Tensor
+    gradients: list[Tensor]
+    recorded: dict[str, Tensor]
+
+
+def step(mode: str, numbers: list[int], empty: tuple[int, ...], form: str = "asymmetric") -> Step:
+    model = Model(mode, form).double()
+    # Kept by name: the wrapper averages the gradients as long as it lives.
+    called = DistributedDataParallel(model) if dist.is_initialized() else model
+    loss = called(*patches(numbers, empty))
     loss.backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert len(gradients) == 5
-    value = sum_over_ranks(loss) / (dist.get_world_size() if dist.is_initialized() else 1)
-    return value, gradients
+    ranks = dist.get_world_size() if dist.is_initialized() else 1
+    recorded = {name: sum_over_ranks(value) / ranks for name, value in model.recorded.items()}
+    return Step(sum_over_ranks(loss) / ranks, gradients, recorded)
 
 
 def share(numbers: list[int], rank: int, ranks: int) -> list[int]:
@@ -83,8 +99,12 @@ def work(rank: int, ranks: int, folder: str, numbers: list[int], empty: tuple[in
     if fallback and hasattr(collectives, "all_gather_single_autograd"):
         del collectives.all_gather_single_autograd
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=ranks)
-    found: dict[str, Any] = {m: step(m, share(numbers, rank, ranks), empty) for m in MODES}
-    found["nothing"] = step("grad", share(numbers, rank, ranks), tuple(numbers))
+    found: dict[str, Any] = {
+        f"{form} {mode}": tuple(step(mode, share(numbers, rank, ranks), empty, form))
+        for form in FORMS
+        for mode in MODES
+    }
+    found["nothing"] = tuple(step("grad", share(numbers, rank, ranks), tuple(numbers)))
     rows = torch.full((2, 3), float(rank), requires_grad=True)
     for mode in MODES:
         gathered = gather(rows, mode)
@@ -106,28 +126,34 @@ def spread(folder: Path, ranks: int, *arguments: object) -> list[dict[str, Any]]
 
 @pytest.mark.parametrize(
     ("ranks", "numbers", "empty", "fallback"),
-    [(2, [0, 1, 2, 3], (), False), (3, [0, 1, 2], (1,), False), (2, [0, 1, 2, 3], (0, 1), True)],
-    ids=["two ranks", "three ranks, one without pancreas", "an older torch, one without pancreas"],
+    [(2, [0, 1, 2, 3], (), False), (3, [0, 1, 2], (1,), False), (2, [0, 1], (0,), True)],
+    ids=["two ranks", "three ranks, one without pancreas", "an older torch, the last rank alone with pancreas"],
 )
 def test_ranks_together_are_one_process_with_the_joined_batch(
     tmp_path: Path, ranks: int, numbers: list[int], empty: tuple[int, ...], fallback: bool
 ) -> None:
     found = spread(tmp_path, ranks, numbers, empty, fallback)
-    loss, gradients = step("grad", numbers, empty)
-    assert loss.item() > 0
+    for form in FORMS:
+        loss, gradients, recorded = step("grad", numbers, empty, form)
+        assert loss.item() > 0
+        assert {"cosine/near", "cosine/background"} & set(recorded)
+        for rank in found:
+            value, theirs, record = rank[f"{form} grad"]
+            assert value.item() == pytest.approx(loss.item(), rel=1e-10)
+            for ours, expected in zip(theirs, gradients, strict=True):
+                assert (ours - expected).norm() <= 1e-6 * expected.norm()
+            assert {k: v.item() for k, v in record.items()} == pytest.approx(
+                {k: v.item() for k, v in recorded.items()}, rel=1e-5
+            )
+
+            value, theirs, _ = rank[f"{form} detached"]
+            assert value.item() == pytest.approx(loss.item(), rel=1e-10)
+            assert any((a - b).norm() > 1e-3 * b.norm() for a, b in zip(theirs, gradients, strict=True))
+
+            assert rank[f"{form} none"][0].item() != pytest.approx(loss.item(), rel=1e-6)
+
     for rank in found:
-        value, theirs = rank["grad"]
-        assert value.item() == pytest.approx(loss.item(), rel=1e-10)
-        for ours, expected in zip(theirs, gradients, strict=True):
-            assert (ours - expected).norm() <= 1e-6 * expected.norm()
-
-        value, theirs = rank["detached"]
-        assert value.item() == pytest.approx(loss.item(), rel=1e-10)
-        assert any((a - b).norm() > 1e-3 * b.norm() for a, b in zip(theirs, gradients, strict=True))
-
-        assert rank["none"][0].item() != pytest.approx(loss.item(), rel=1e-3)
-
-        value, theirs = rank["nothing"]
+        value, theirs, _ = rank["nothing"]
         assert value.item() == 0
         assert all((g == 0).all() for g in theirs)
         assert rank["what Lightning's all_gather calls warns"] or torch.__version__ < "2.13"

@@ -7,7 +7,12 @@ import torch
 from monai.losses import DiceLoss
 from torch.nn import functional as F
 
-from lightning_modules.losses.segmentation import deep_segmentation_loss, segmentation_loss
+from lightning_modules.losses.segmentation import (
+    at_strides,
+    cross_entropy_loss,
+    deep_segmentation_loss,
+    segmentation_loss,
+)
 
 
 def pair(samples: int = 3, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,6 +42,15 @@ def test_deep_logits_weigh_half_and_a_quarter_against_labels_of_half_full_cells(
     parts = [segmentation_loss(a, b) for a, b in zip([logits, *deep], [label, *cells], strict=True)]
     expected = (parts[0] + parts[1] / 2 + parts[2] / 4) / 1.75
     torch.testing.assert_close(deep_segmentation_loss(logits, deep, label), expected, rtol=1e-12, atol=0)
+
+
+def test_cross_entropy_alone_is_torchs_also_at_strides() -> None:
+    logits, label = pair()
+    assert cross_entropy_loss(logits, label) == F.binary_cross_entropy_with_logits(logits, label)
+    half = logits[..., ::2, ::2, ::2]
+    cells = (F.avg_pool3d(label, 2) >= 0.5).double()
+    expected = (cross_entropy_loss(logits, label) + cross_entropy_loss(half, cells) / 2) / 1.5
+    torch.testing.assert_close(at_strides(cross_entropy_loss, logits, [half], label), expected, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("fill", [0.0, 1.0, None])

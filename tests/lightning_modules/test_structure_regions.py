@@ -20,7 +20,7 @@ from datamodules.batch import OUTSIDE_AXIS
 from datamodules.errors import UsageError
 from datamodules.store import AXIS_OUTSIDE, AXIS_STEPS, DISTANCE_SCALE
 from datamodules.structure import axis_coordinate, signed_distance
-from lightning_modules.regions.structure import REGION_NAMES, Bounds, cell_regions, voxel_regions
+from lightning_modules.regions.structure import REGION_NAMES, Bounds, Partition, cell_regions, voxel_regions
 
 ID = {name: i for i, name in enumerate(REGION_NAMES)}
 
@@ -140,6 +140,25 @@ def test_on_real_anatomy_every_region_lies_where_its_name_says(case: str, spacin
     cores = torch.cat([mean[cells == ID[f"{t}_core"]] for t in ("head", "body", "tail")])
     assert len(cores)
     assert float(cores.median()) < -bounds.rim
+
+
+@needs_labels
+@pytest.mark.parametrize("spacing", [1.0, 1.5, 3.0])
+@pytest.mark.parametrize("case", CASES)
+def test_on_real_anatomy_merging_regions_moves_no_cell_to_the_other_side(case: str, spacing: float) -> None:
+    stride = 2
+    maps = (m[tuple(slice(0, n - n % stride) for n in m.shape)] for m in real_structure(case, spacing))
+    voxels = voxel_regions(*maps, Bounds.at((spacing,) * 3, stride))[None]
+    finest = cell_regions(voxels, stride)
+    assert 20 < int((finest < 6).sum()) < finest.numel() / 2
+    two = cell_regions(voxels, stride, Partition.of("none", "one"))
+    assert torch.equal(two, (finest >= 6).long())
+    shells, thirds = (cell_regions(voxels, stride, Partition.of(structure)) for structure in ("shells", "axis"))
+    assert torch.equal(shells < 2, finest < 6)
+    assert torch.equal(thirds < 3, finest < 6)
+    right = torch.arange(finest.shape[1])[None, :, None, None].expand(finest.shape)
+    places = [float(right[thirds == third].float().mean()) for third in range(3)]
+    assert places == sorted(places, reverse=True)
 
 
 PATCHES = 45

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_modules.regions.candidates import band_excess, choose_region, score
+from datamodules.randomness import torch_generator
+from lightning_modules.regions.candidates import choose_region, region_shares, score
 from lightning_modules.regions.uncertainty import entropy
 
 
@@ -51,6 +52,12 @@ def test_region_is_the_fixed_share_of_the_candidates_with_the_highest_scores(
         left = scores[sample][candidates & ~inside]
         if inside.any() and len(left):
             assert scores[sample][inside].min() >= left.max()
+        # The same voxels as the first of all candidates, shuffled by the sample's key and then sorted stably.
+        voxels = candidates.flatten().nonzero().squeeze(1)
+        order = torch.randperm(count, generator=torch_generator(seed, sample, 4 + sample, "region"))
+        order = order[scores[sample].flatten()[voxels[order]].sort(descending=True, stable=True).indices]
+        first = voxels[order[: int(inside.sum())]].sort().values
+        assert torch.equal(inside.flatten().nonzero().squeeze(1), first)
 
 
 def test_ties_are_decided_alike_in_any_batch_and_otherwise_at_random() -> None:
@@ -71,7 +78,10 @@ def test_the_band_raises_the_score_from_minus_2_to_3_mm() -> None:
     torch.testing.assert_close(found, torch.tensor([0.25, 0.75, 0.75, 0.75, 0.25]))
 
 
-def test_band_excess_is_the_share_of_the_region_beyond_the_band_per_sample() -> None:
-    distance = torch.tensor([0.0, 10.0, 10.0, 10.0]).expand(3, 1, 1, 1, 4)
+def test_shares_of_the_region_are_counted_per_sample() -> None:
+    distance = torch.tensor([-1.0, 10.0, 10.0, -5.0]).expand(3, 1, 1, 1, 4)
     region = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0]]).bool().view(3, 1, 1, 1, 4)
-    torch.testing.assert_close(band_excess(region, distance), torch.tensor((0.5 + 1 + 0) / 3))
+    found = region_shares(region, distance)
+    torch.testing.assert_close(found["inside"], torch.tensor((1 / 2 + 1 / 3 + 0) / 3))
+    torch.testing.assert_close(found["outside"], torch.tensor((1 / 2 + 2 / 3 + 0) / 3))
+    torch.testing.assert_close(found["band_excess"], torch.tensor((1 / 2 + 1 + 0) / 3))

@@ -26,6 +26,8 @@ class Cells(NamedTuple):
     """bool B×I×J×K: cells of the near ring."""
     spacing: tuple[float, float, float]
     """mm along D, H, W."""
+    alike: float = 0.0
+    """Probability that an operator which draws a look for each cell draws one for all cells of a sample."""
 
 
 Operator = Callable[[Tensor, Cells], Tensor]

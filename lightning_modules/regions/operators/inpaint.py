@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lightning_modules.regions.operators import Cells
@@ -10,7 +11,11 @@ from lightning_modules.regions.operators import Cells
 def inpaint(image: Tensor, cells: Cells) -> Tensor:
     """Paint each cell with its mean, or, as often, with noise about its mean."""
     grid, voxels = cells.grid, cells.voxels
-    mean = grid.mean(image)
-    spread = (grid.mean(image.square()) - mean.square()).clamp(min=0).sqrt()
-    noisy = cells.draws.per_cell("inpaint", 1)[0] < 0.5
-    return voxels.of_cells(mean) + voxels.of_cells(spread * noisy) * voxels.of(cells.draws.normal_field("inpaint"))
+    values = voxels.of(image)
+    powers = torch.stack([values, values.square()])
+    # Sums over the cells that it acts on alone, which are few.
+    sums = powers.new_zeros(2, grid.voxels.numel()).index_add_(1, voxels.cell, powers)
+    mean, square = (sums / grid.voxels.flatten().clamp(min=1)).unbind()
+    noisy = cells.draws.per_cell("inpaint", 1)[0].flatten() < 0.5
+    spread = (square - mean.square()).clamp(min=0).sqrt() * noisy
+    return mean[voxels.cell] + spread[voxels.cell] * cells.draws.normal_per_voxel("inpaint", voxels)

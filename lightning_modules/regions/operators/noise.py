@@ -15,4 +15,4 @@ def noise(image: Tensor, cells: Cells) -> Tensor:
     low, high = STRENGTHS
     strength = low + (high - low) * cells.draws.per_cell("noise", 1)[0]
     voxels = cells.voxels
-    return voxels.of(image) + voxels.of_cells(strength) * voxels.of(cells.draws.normal_field("noise"))
+    return voxels.of(image) + voxels.of_cells(strength) * cells.draws.normal_per_voxel("noise", voxels)

@@ -15,7 +15,7 @@ def shuffle(image: Tensor, cells: Cells) -> Tensor:
     """Permute the voxels within each block of the chosen cells."""
     values = cells.voxels.of(image)
     block = _blocks(cells).double()
-    chance = cells.voxels.of(cells.draws.field("shuffle"))
+    chance = cells.draws.per_voxel("shuffle", cells.voxels)
     # Both orders list the voxels block by block; the second in random order within a block.
     places = torch.sort(block, stable=True).indices
     sources = torch.sort(block + chance.double(), stable=True).indices
@@ -25,11 +25,11 @@ def shuffle(image: Tensor, cells: Cells) -> Tensor:
 def _blocks(cells: Cells) -> Tensor:
     """int64 N: the number of each voxel's block, unique in the batch."""
     grid, voxels = cells.grid, cells.voxels
-    number = voxels.sample
+    number = voxels.cell
     for axis in range(3):
         edge = grid.edges[:, axis]
         per_cell = (edge / BLOCK).round().long().clamp(min=1)
         local = grid.local[axis][voxels.sample, voxels.place[axis]]
         in_cell = local * per_cell[voxels.sample] // edge[voxels.sample]
-        number = number * (grid.shape[axis] + BLOCK + 1) + voxels.cell[axis] * per_cell[voxels.sample] + in_cell
+        number = number * grid.shape[axis] + in_cell
     return number

@@ -1,0 +1,57 @@
+"""The words of ``pansite predict`` and ``pansite export``; what they need is imported when they run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import UsageError
+from experiments.command_line import with_evaluation_keys
+from experiments.locate import find_run, runs_and_images
+
+Handler = Callable[[argparse.Namespace, list[str]], int]
+Add = Callable[[Any, str, str, Handler], argparse.ArgumentParser]
+
+IMAGES = "a NIfTI file, a folder with a DICOM series, or a CSV (case,image); further runs predict along"
+
+
+def add_hand_over(commands: Any, add: Add) -> None:
+    """Add the commands.
+
+    Args:
+        commands: where to.
+        add: adds a command by name, description and handler.
+    """
+    predict = add(commands, "predict", "segment images with the weights of runs", _predict)
+    export = add(commands, "export", "hand a run's weights over as a MONAI bundle", _export)
+    for command in (predict, export):
+        command.add_argument("run", metavar="RUN", help="a run's folder, or the folder above where it is the only one")
+        command.add_argument("--output", metavar="DIR", required=True, type=Path, help="the folder to be written")
+        command.add_argument("--largest-component", action="store_true", help="keep the largest connected piece alone")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help=IMAGES)
+    predict.add_argument("--uncertainty", action="store_true", help="also write how uncertain each voxel is")
+
+
+def _predict(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    runs, images = runs_and_images([parsed.run, *parsed.images])
+    if not images:
+        raise UsageError("pansite predict: names runs alone; give the images behind them.")
+    from experiments.prediction import predict
+
+    return predict(
+        runs,
+        images,
+        output=parsed.output.expanduser(),
+        overrides=with_evaluation_keys(overrides),
+        uncertainty=parsed.uncertainty,
+        largest=parsed.largest_component,
+    )
+
+
+def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    run = find_run(parsed.run)
+    from experiments.bundle.export import export
+
+    return export(run, parsed.output.expanduser(), with_evaluation_keys(overrides), largest=parsed.largest_component)

@@ -1,0 +1,247 @@
+"""Runs that predict together: the mean of their probabilities on the image's own grid, and how uncertain it is.
+
+Each run sees an image as it was trained to: by its own spacing, window and patch. So runs of other seeds, folds,
+sources, networks or spacings go together; what they have in common is the grid that their probabilities meet on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from callbacks.checkpoint_io import chosen
+from callbacks.rows import describe_checkpoint
+from datamodules.errors import CaseError, UsageError
+from datamodules.grids import largest_piece
+from datamodules.layouts.site import Case, SiteConfig
+from datamodules.native import to_native
+from datamodules.preprocessing import Canonical, preprocess
+from datamodules.reading import RawCase, read_case
+from datamodules.store import CaseRecord, Spacing
+from datamodules.window import apply_window
+from experiments import launch
+from experiments.config import ExperimentConfig
+from experiments.configuration import load_experiment
+from experiments.evaluation import refuse_pretrained
+from experiments.run_folder import RunFolder
+from lightning_modules.dual_ssl import DualSSLModule, InferenceSettings, load_module
+
+THRESHOLD = 0.5
+UNCERTAINTIES = ("entropy", "mutual_information")
+"""The second of several runs alone."""
+STEPS = 1000
+"""Of an uncertainty to the bit, as it is written: more digits are noise that no file could be packed well with."""
+
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run that predicts.
+
+    Attributes:
+        run: its folder.
+        module: its weights, which know their preprocessing.
+        settings: of the sliding window.
+        sha256: of the checkpoint.
+    """
+
+    run: Path
+    module: DualSSLModule
+    settings: InferenceSettings
+    sha256: str
+
+    def key(self) -> dict[str, Any]:
+        """What decides its probabilities, as plain containers."""
+        return {"checkpoint": self.sha256, **asdict(self.settings)}
+
+    def probability(self, grid: Canonical, record: CaseRecord) -> Map:
+        """Probability of pancreas on the image's own grid."""
+        module = self.module
+        volume = apply_window(torch.from_numpy(grid.image), module.preprocessing.window)[None, None]
+        found = module.predict_probability(volume.to(module.device), self.settings)
+        return to_native(found[0, 0].cpu().numpy(), record)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A prediction on the image's own grid.
+
+    Attributes:
+        label: uint8 0 or 1, in the order of the image's voxels.
+        record: where they lie.
+        uncertainty: by name float32 in bit, on the same grid: ``entropy`` of the mean probability, in [0, 1]; of
+            several runs also ``mutual_information``, the part of it that is their disagreement. Empty where not asked
+            for.
+        notes: what the user should know of it.
+    """
+
+    label: NDArray[np.uint8]
+    record: CaseRecord
+    uncertainty: dict[str, Map]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def volume_ml(self) -> float:
+        """Volume of the predicted pancreas."""
+        return _volume_ml(self.label, self.record)
+
+
+def load_members(runs: Sequence[Path], overrides: Sequence[str]) -> tuple[list[Member], ExperimentConfig]:
+    """The runs of an ensemble, in an order that does not depend on that of the command line.
+
+    Args:
+        runs: their folders.
+        overrides: that all of them get.
+
+    Returns:
+        The members, and the first run's configuration.
+
+    Raises:
+        UsageError: no such run or checkpoint, a run that is only pretrained, or two with the very same weights.
+    """
+    members: dict[str, Member] = {}
+    configs: list[ExperimentConfig] = []
+    for folder in runs:
+        run = RunFolder.existing(folder)
+        config = load_experiment(run.config, list(overrides)).config
+        refuse_pretrained(config, run)
+        checkpoint = chosen(run.checkpoints, config.evaluation.checkpoint)
+        sha256 = describe_checkpoint(checkpoint)["sha256"]
+        if sha256 in members:
+            raise UsageError(f"{folder}: its weights are those of {members[sha256].run}; give each run once.")
+        settings = InferenceSettings(config.evaluation.overlap, config.evaluation.flips)
+        members[sha256] = Member(folder, load_module(checkpoint).to(_device(config)), settings, sha256)
+        configs.append(config)
+    return [members[sha256] for sha256 in sorted(members)], configs[0]
+
+
+def predict_case(
+    members: Sequence[Member], case: Case, check_ct: bool = True, uncertainty: bool = False, largest: bool = False
+) -> Prediction:
+    """Predict one image as a run's test cases are predicted.
+
+    Args:
+        members: the runs whose mean is taken.
+        case: the image.
+        check_ct: refuse what does not look like a CT.
+        uncertainty: also say how uncertain each voxel is.
+        largest: keep the largest connected piece alone.
+
+    Raises:
+        CaseError: the image can't be used; the sentence names it.
+    """
+    try:
+        raw = read_case(case, SiteConfig(layout="prediction", check_ct=check_ct), labelled=False)
+        spacings = dict.fromkeys(member.module.preprocessing.spacing for member in members)
+        grids = {spacing: preprocess(raw.image, None, spacing) for spacing in spacings}
+        mean, parts = _mean(members, case, raw, grids, uncertainty and len(members) > 1)
+    except CaseError as error:
+        raise CaseError(str(error) if str(case.image) in str(error) else f"{case.image}: {error}") from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise CaseError(f"{case.image}: there is not enough memory for it") from error
+    record = _record(case, raw, grids[next(iter(grids))])
+    found = mean > THRESHOLD
+    notes = list(raw.warnings) + _padded(members, grids)
+    if largest:
+        kept = largest_piece(found)
+        if (beside := found & ~kept).any():
+            notes.append(f"{_volume_ml(beside, record):.1f} ml in smaller pieces left out")
+        found = kept
+    maps = {}
+    if uncertainty:
+        whole = entropy(mean)
+        maps["entropy"] = _rounded(whole)
+        if parts is not None:
+            maps["mutual_information"] = _rounded(np.maximum(whole - parts, 0))
+    return Prediction(found.astype(np.uint8), record, maps, tuple(notes))
+
+
+def entropy(probability: Map) -> Map:
+    """Binary entropy of probabilities in [0, 1]: float32 in [0, 1] bit."""
+    from scipy.special import entr
+
+    probability = probability.clip(0, 1)  # a mean may be above 1 by a rounding
+    found: Map = entr(probability)
+    found += entr(1 - probability)
+    found /= np.float32(np.log(2))
+    return found
+
+
+def _mean(
+    members: Sequence[Member], case: Case, raw: RawCase, grids: dict[Spacing, Canonical], parts: bool
+) -> tuple[Map, Map | None]:
+    """The mean probability and, where it is wanted, the mean of the members' entropies."""
+    total = entropies = None
+    for member in members:
+        grid = grids[member.module.preprocessing.spacing]
+        probability = member.probability(grid, _record(case, raw, grid))
+        if parts:
+            own = entropy(probability)
+            entropies = own if entropies is None else np.add(entropies, own, out=entropies)
+        total = probability if total is None else np.add(total, probability, out=total)
+    assert total is not None
+    total /= np.float32(len(members))
+    if entropies is not None:
+        entropies /= np.float32(len(members))
+    return total, entropies
+
+
+def _rounded(bits: Map) -> Map:
+    return np.round(bits * STEPS) / np.float32(STEPS)
+
+
+def _padded(members: Sequence[Member], grids: dict[Spacing, Canonical]) -> list[str]:
+    """That an image is smaller than what a network looks at, where it is."""
+    for member in members:
+        given = member.module.preprocessing
+        shape = grids[given.spacing].image.shape
+        if any(n < patch for n, patch in zip(shape, given.patch_size, strict=True)):
+            return [f"its {_times(shape)} voxels at the run's spacing were padded to {_times(given.patch_size)}"]
+    return []
+
+
+def _device(config: ExperimentConfig) -> torch.device:
+    wanted, there = config.trainer.accelerator, torch.cuda.is_available()
+    if wanted == "gpu" and not there:
+        raise UsageError("trainer.accelerator: gpu is asked for, but there is none; add trainer.accelerator=cpu.")
+    if not there or wanted == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", launch.local_rank() % torch.cuda.device_count())
+
+
+def _record(case: Case, raw: RawCase, grid: Canonical) -> CaseRecord:
+    d, h, w = grid.image.shape
+    edges = np.linalg.norm(grid.affine[:3, :3], axis=0)
+    return CaseRecord(
+        site="prediction",
+        case=case.case,
+        patient=case.patient,
+        shape=(d, h, w),
+        spacing=(float(edges[0]), float(edges[1]), float(edges[2])),
+        affine=grid.affine.tolist(),
+        native_shape=raw.image.spatial_shape,
+        native_affine=np.asarray(raw.image.affine).tolist(),
+        image_path=str(case.image),
+        label_path=None,
+        labels=[],
+        digest="",
+        fingerprint="",
+        pancreas_volume_ml=0.0,
+        warnings=raw.warnings,
+    )
+
+
+def _volume_ml(voxels: NDArray[Any], record: CaseRecord) -> float:
+    voxel = abs(np.linalg.det(np.array(record.native_affine)[:3, :3]))
+    return float(voxels.sum(dtype=np.int64) * voxel / 1000)
+
+
+def _times(numbers: Sequence[int]) -> str:
+    return "×".join(map(str, numbers))

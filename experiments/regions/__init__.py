@@ -1,0 +1,1 @@
+"""``python -m experiments.regions``: a picture of the regions that the contrast compares, on a label of one's own."""

@@ -1,0 +1,212 @@
+"""Cells side by side: which cores and GPUs each gets, the processes, and what a signal or a kill does to them."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from callbacks.requests import Request
+from datamodules.atomic import write_json, write_text
+from datamodules.errors import UsageError
+from experiments.config import ExperimentConfig
+from experiments.study.cells import Cell
+from experiments.submit import command
+
+POLL = 0.2
+"""Seconds between looks at the processes."""
+NOTED = 30.0
+"""Seconds between notes of the time that a cell has taken."""
+_TAKE_OVER = {Request.PREEMPT: signal.SIGUSR1, Request.TERMINATE: signal.SIGTERM, Request.INTERRUPT: signal.SIGTERM}
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, see prctl(2)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one job gets.
+
+    Attributes:
+        threads: of each of its processes.
+        gpus: its GPUs, as CUDA_VISIBLE_DEVICES names them; None leaves those that are visible.
+    """
+
+    threads: int
+    gpus: str | None
+
+
+def slots(config: ExperimentConfig, jobs: int | None, cells: int) -> list[Slot]:
+    """A slot for each job: the cores are shared out, and the GPUs, of which a job gets as many as it has devices.
+
+    Args:
+        config: of the cells.
+        jobs: how many side by side; None for as many as there are GPUs for, or cores, with one thread each.
+        cells: that there are to compute; no more jobs than these.
+
+    Raises:
+        UsageError: more jobs than there are GPUs for.
+    """
+    cores, ranks = len(os.sched_getaffinity(0)), config.trainer.devices
+    gpus = [] if config.trainer.accelerator == "cpu" else _gpus()
+    most = len(gpus) // ranks if gpus else max(1, cores // ranks)
+    if gpus and (most < 1 or (jobs or 1) > most):
+        raise UsageError(f"--jobs {jobs or 1}: {len(gpus)} GPUs make {most} jobs with {ranks} each (trainer.devices).")
+    jobs = min(jobs or most, cells)
+    threads = max(1, cores // (jobs * ranks))
+    parts = [",".join(gpus[ranks * job : ranks * (job + 1)]) if gpus else None for job in range(jobs)]
+    return [Slot(threads, part) for part in parts]
+
+
+def _gpus() -> list[str]:
+    """The GPUs that can be seen, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [str(number) for number, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
+
+
+class Process(Protocol):
+    """As much of a process as is needed here: that of ``subprocess.Popen``."""
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Send a signal."""
+
+
+def start(words: Sequence[str], log: IO[str], environment: Mapping[str, str], lock: IO[str]) -> Process:
+    """Start ``pansite`` in a session of its own, so that a signal reaches it by us alone, and once.
+
+    It keeps the lock as long as it lives, and is told to stop when we die.
+    """
+    return subprocess.Popen(
+        [*command(), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=dict(environment),
+        pass_fds=[lock.fileno()],
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+    )
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
+
+
+class Job:
+    """A cell that is being computed.
+
+    Args:
+        cells: of the same settings; the first is run, and its record is that of all.
+        slot: what it gets.
+        lock: held for it, see :func:`hold`.
+    """
+
+    def __init__(self, cells: Sequence[Cell], slot: Slot, lock: IO[str]) -> None:
+        self.cells = cells
+        self.cell = cells[0]
+        self.slot = slot
+        self._lock = lock
+        self._notes = self.cell.work / f"{self.cell.name}.json"
+        notes = _read_notes(self._notes, self.cell.hash)
+        self._before = float(notes.get("seconds", 0.0))
+        # Bits hang on the number of threads, and a run goes on with those that it began with.
+        self.threads = int(notes.get("threads", slot.threads))
+        self._began = self._noted = time.monotonic()
+        file = self.cell.work / f"{self.cell.name}.yaml"
+        write_text(file, self.cell.yaml)
+        self._note()
+        with self.log.open("a", encoding="utf-8") as log:
+            self._process = start(["run", str(file)], log, self._environment(), lock)
+
+    @property
+    def log(self) -> Path:
+        """What the run says, all its lives after one another."""
+        return self.cell.work / f"{self.cell.name}.log"
+
+    @property
+    def seconds(self) -> float:
+        """Time taken, earlier lives included."""
+        return self._before + time.monotonic() - self._began
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        code = self._process.poll()
+        if code is not None or time.monotonic() - self._noted > NOTED:
+            self._note()
+        if code is not None:
+            self._lock.close()
+        return code
+
+    def stop(self, request: Request) -> None:
+        """Tell it to save and stop."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(_TAKE_OVER[request])
+
+    def last_words(self) -> str:
+        """The last line of its log that says something."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        said = [line.strip() for line in lines if line.strip()]
+        return said[-1].removeprefix("error: ") if said else "it said nothing"
+
+    def _environment(self) -> dict[str, str]:
+        threads = str(self.threads)
+        limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+        gpus = {} if self.slot.gpus is None else {"CUDA_VISIBLE_DEVICES": self.slot.gpus}
+        # A cell is no task of a job that this command runs in: it is this command that SLURM puts back into the queue.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+        return {**own, "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE", **limits, **gpus}
+
+    def _note(self) -> None:
+        self._noted = time.monotonic()
+        write_json(self._notes, {"hash": self.cell.hash, "seconds": round(self.seconds, 1), "threads": self.threads})
+
+
+def hold(cell: Cell) -> IO[str] | None:
+    """The lock of a cell; None where another process has it, which computes the cell."""
+    cell.work.mkdir(parents=True, exist_ok=True)
+    lock = (cell.work / f".{cell.name}.lock").open("w", encoding="utf-8")
+    try:
+        # Not lockf: the run shall hold it too, should this process be killed.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
+def time_before(cell: Cell) -> float | None:
+    """Seconds that a cell has taken so far; None where it was never begun."""
+    notes = _read_notes(cell.work / f"{cell.name}.json", cell.hash)
+    return float(notes["seconds"]) if "seconds" in notes else None
+
+
+def _read_notes(path: Path, wanted: str) -> dict[str, Any]:
+    try:
+        notes: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return notes if notes.get("hash") == wanted else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def ended(jobs: Sequence[Job]) -> Iterator[tuple[Job, int]]:
+    """Those that have ended, with their exit codes."""
+    for job in jobs:
+        code = job.poll()
+        if code is not None:
+            yield job, code

@@ -1,0 +1,89 @@
+"""What is asked of pages in a real browser; the browser itself is the fixture of ``tests.chromium``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+NARROW = 800
+
+
+@contextmanager
+def opened(browser: Browser, file: Path, **settings: Any) -> Iterator[Page]:
+    """A page of a file, 1280 pixels wide unless ``settings`` of the browser's context say otherwise.
+
+    At its end nothing may have been said on the console, gone wrong in a script, or been asked of any network.
+    """
+    said: list[str] = []
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
+    try:
+        page = context.new_page()
+        page.on("console", lambda message: said.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: said.append(f"request: {request.url}") if asks(request.url) else None)
+        url = file.resolve().as_uri()
+        page.goto(url)
+        assert page.evaluate("document.documentElement.dataset.ready") == "", "the page's own script ran to its end"
+        yield page
+        assert [line for line in said if line != f"request: {url}"] == []
+    finally:
+        context.close()
+
+
+def asks(url: str) -> bool:
+    """Whether a request leaves the page."""
+    return not url.startswith("data:")
+
+
+def overflow(page: Page) -> list[str]:
+    """What makes a page scroll sideways; nothing on a page that does not."""
+    found: list[str] = page.evaluate(
+        """() => document.documentElement.scrollWidth <= document.documentElement.clientWidth ? [] :
+        [...document.body.querySelectorAll('*')]
+          .filter((e) => !e.closest('.scroll'))
+          .filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth)
+          .map((e) => e.outerHTML.slice(0, 90))"""
+    )
+    return found
+
+
+def faults(page: Page) -> list[str]:
+    """What those who don't see the page would miss."""
+    found: list[str] = page.evaluate(
+        """() => [
+          ...(document.querySelectorAll('h1').length === 1 ? [] : ['not one h1']),
+          ...[...document.querySelectorAll('section:not(:has(> h2))')].map((e) => `no heading: ${e.id}`),
+          ...[...document.querySelectorAll('table:not(:has(> caption))')]
+            .map((e) => `no caption: ${e.outerHTML.slice(0, 60)}`),
+          ...[...document.querySelectorAll('th:not([scope])')].map((e) => `no scope: ${e.textContent}`),
+          ...[...document.querySelectorAll('svg.plot:not([aria-label]), img:not([alt]), canvas:not([aria-label])')]
+            .map((e) => `says nothing: ${e.outerHTML.slice(0, 60)}`),
+          ...[...document.querySelectorAll('input')].filter((e) => !e.labels.length && !e.ariaLabel)
+            .map((e) => `no label: ${e.outerHTML.slice(0, 60)}`),
+          ...[...document.querySelectorAll('a[href^="#"]')].filter((e) => !document.getElementById(e.hash.slice(1)))
+            .map((e) => `leads nowhere: ${e.hash}`),
+        ]"""
+    )
+    return found
+
+
+def check(browser: Browser, file: Path) -> None:
+    """What holds of every page: no error, no request, no sideways scrolling at 800 pixels, in light and dark."""
+    with opened(browser, file, viewport={"width": NARROW, "height": 900}, color_scheme="dark") as page:
+        assert overflow(page) == []
+        assert not faults(page), faults(page)
+        paper, ink = page.evaluate(
+            "(({ backgroundColor, color }) => [backgroundColor, color])(getComputedStyle(document.body))"
+        )
+        assert brightness(paper) < 60 < 200 < brightness(ink)
+
+
+def brightness(colour: str) -> float:
+    """Of ``rgb(…)``, from 0 to 255."""
+    return sum(float(part) for part in colour.removeprefix("rgb(").rstrip(")").split(",")) / 3
