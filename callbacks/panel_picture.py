@@ -104,12 +104,13 @@ def _tiles(seen: Look, sample: int, slice_: int) -> dict[str, Tile]:
         heat = np.asarray(colormaps["magma"](uncertainty)[..., :3], np.float32)
         # Faint: late in training what is uncertain lies under the outline.
         tiles["uncertainty"] = Tile(heat, [(label, f"{LABEL}60")])
-    if region is not None and corrupted is not None and mask is not None and restored is not None:
+    if region is not None and corrupted is not None and mask is not None:
         tiles |= {
             "M": Tile(_tinted(image, region, REGION), [outline]),
             "corrupted": Tile(_grey(corrupted), [(mask, CELLS)]),
-            "restored": Tile(_grey(restored), []),
         }
+    if restored is not None:
+        tiles["restored"] = Tile(_grey(restored), [])
     if prediction is not None:
         tiles["prediction"] = Tile(_tinted(image, prediction, PREDICTION), [outline])
     return tiles | {"label": Tile(_tinted(image, label, LABEL), [])}

@@ -110,7 +110,8 @@ class ContrastiveConfig:
         stride: stride of the decoder features that are contrasted; from cells (stride × spacing) of 6 mm on, the
             organ holds little core, from 12 mm on none.
         dimension: size of the projected embedding.
-        views: contrast features of the clean pass alone, or of the corrupted pass too.
+        views: contrast features of the clean pass alone, or of the corrupted pass too; images are corrupted for it as
+            ``restoration`` says, even where that has no weight.
         gather: where negatives and positives of other ranks come from.
         slots: samples drawn per image from each positive parcel, and from near, mid and far ring.
         form: who anchors. ``asymmetric``: the pancreas alone. ``symmetric``: the background too.
@@ -178,7 +179,7 @@ class CorruptionConfig:
 
 @dataclass
 class RestorationConfig:
-    """The restoration of corrupted appearance where the model is uncertain; weight 0: not built, no cost.
+    """The restoration of corrupted appearance where the model is uncertain; weight 0: nothing is restored, at no cost.
 
     Attributes:
         weight: λr at full ramp.

@@ -30,7 +30,7 @@ from lightning_modules.inference import InferenceSettings, predict_probability
 from lightning_modules.networks.backbone import Backbone, Features
 from lightning_modules.networks.config import NETWORKS
 from lightning_modules.networks.statistics import FeatureStatistics
-from lightning_modules.passes import CorruptedPass, OnePass, TwoPasses
+from lightning_modules.passes import build_corrupted_pass
 from lightning_modules.plain import from_plain, to_plain, unknown_names
 from lightning_modules.pretraining import CANT_SEGMENT, pretrains
 from lightning_modules.records import StepRecord, dice, mean_over_cases
@@ -109,17 +109,7 @@ class DualSSLModule(pl.LightningModule):
         for keys, sentence in (*misfits(config, preprocessing.patch_size), *rival_misfits(config)):
             raise UsageError(f"{keys[0]}: {sentence}")
         self.terms = nn.ModuleDict(build_terms(config, self.network, preprocessing.spacing, seed))
-        self.corrupted_pass: CorruptedPass | None = None
-        if config.restoration.weight > 0:
-            contrasts = config.contrastive.weight > 0 and config.contrastive.views == "both"
-            segments = config.restoration.segment_corrupted and not pretrains(config)
-            decode = segments or contrasts or config.restoration.decoder == "shared"
-            spacing = preprocessing.spacing
-            if config.restoration.passes == "one":
-                self.corrupted_pass = OnePass(config.restoration, self.network, spacing, seed)
-            else:
-                look = config.contrastive.weight > 0 or not pretrains(config)
-                self.corrupted_pass = TwoPasses(config.restoration, self.network, decode, spacing, seed, look)
+        self.corrupted_pass = build_corrupted_pass(config, self.network, preprocessing.spacing, seed)
         self._features: FeatureStatistics | None = FEATURES.build(config.features, seed)
         if self._features is not None:
             self.network.perturb_encoder(self._features)

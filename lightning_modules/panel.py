@@ -52,7 +52,7 @@ def look(module: DualSSLModule, batch: PatchBatch, progress: Progress) -> Look:
         views = module.views(batch, progress)
         corrupted = views.corrupted
         restored = uncertainty = prediction = None
-        if corrupted is not None:
+        if "restoration" in module.terms:
             restoration = module.terms["restoration"]
             assert isinstance(restoration, Restoration)
             restored = restoration.restore(views)

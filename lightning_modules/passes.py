@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.batch import PatchBatch
-from lightning_modules.config import RestorationConfig
+from lightning_modules.config import ModelConfig, RestorationConfig
 from lightning_modules.networks.backbone import Backbone
+from lightning_modules.pretraining import pretrains
 from lightning_modules.regions.choices.choice import Choice, Sight
 from lightning_modules.regions.choices.config import REGIONS
 from lightning_modules.regions.corruption import Corrupted, Corruption
+from lightning_modules.restoration_settings import corrupts
 from lightning_modules.schedules import Progress
 from lightning_modules.views import CorruptedView, Views
 
@@ -111,6 +113,30 @@ class OnePass(CorruptedPass):
                 image[place], region[place], mask[place] = values
         clean = network(image)
         return Views(batch, clean, CorruptedView(image, mask, region, clean.encoder, None, samples))
+
+
+def build_corrupted_pass(
+    config: ModelConfig, network: Backbone, spacing: tuple[float, float, float], seed: int
+) -> CorruptedPass | None:
+    """The passes that the terms of a model ask for; None where they look at images as they are alone.
+
+    Args:
+        config: of the model.
+        network: of the module; it is not kept.
+        spacing: of the voxels along D, H, W, mm.
+        seed: of the run.
+
+    Raises:
+        UsageError: a setting that leaves nothing to corrupt.
+    """
+    if not corrupts(config):
+        return None
+    settings, contrasts = config.restoration, config.contrastive.weight > 0
+    if settings.passes == "one":
+        return OnePass(settings, network, spacing, seed)
+    segments = settings.weight > 0 and settings.segment_corrupted and not pretrains(config)
+    decode = segments or settings.decoder == "shared" or (contrasts and config.contrastive.views == "both")
+    return TwoPasses(settings, network, decode, spacing, seed, look=contrasts or not pretrains(config))
 
 
 def _part(batch: PatchBatch, samples: list[int]) -> PatchBatch:

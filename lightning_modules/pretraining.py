@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from lightning_modules.config import ModelConfig
 from lightning_modules.regions.choices.config import REGIONS
+from lightning_modules.restoration_settings import corrupts
 
 CANT_SEGMENT = (
     "is pretrained without segmentation (model.segmentation.weight: 0), so there is nothing to evaluate or to predict "
@@ -34,7 +35,7 @@ def misfits(config: ModelConfig) -> Iterator[tuple[str, str]]:
             "give one of the three a weight.",
         )
         return
-    if restoration.weight > 0 and restoration.region.needs_prediction:
+    if corrupts(config) and restoration.region.needs_prediction:
         blind = [name for name in REGIONS.names() if not REGIONS.config_class(name).needs_prediction]
         yield (
             "model.restoration.region.name",

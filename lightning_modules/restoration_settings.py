@@ -11,6 +11,15 @@ SSIM_WINDOW = 11
 """Voxels along an edge of the window that SSIM compares; a patch must have as many."""
 
 
+def corrupts(config: ModelConfig) -> bool:
+    """Whether a term asks for corrupted images: restoration, or a contrast of both views without it.
+
+    A single pass corrupts for restoration alone: its corrupted samples have no clean counterpart to be contrasted with.
+    """
+    contrasts = config.contrastive.weight > 0 and config.contrastive.views == "both"
+    return config.restoration.weight > 0 or (contrasts and config.restoration.passes == "two")
+
+
 def misfits(config: ModelConfig, patch_size: tuple[int, int, int]) -> Iterator[tuple[tuple[str, ...], str]]:
     """What can't work: the keys it hangs on, the one to mend first, and the sentence that follows that one.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from datamodules.augmentation.base import AugmentationConfig
 from lightning_modules.config import ModelConfig
+from lightning_modules.restoration_settings import corrupts
 from lightning_modules.rivals_config import StatisticsConfig
 
 Misfits = Iterator[tuple[tuple[str, ...], str]]
@@ -39,7 +40,7 @@ def misfits(config: ModelConfig) -> Misfits:
             ("model.skeleton.stride", "model.network.name"),
             f"{config.network.name} has encoder features at strides {listed}, not at {skeleton.stride}.",
         )
-    if config.fusion == "saliency" and config.restoration.weight > 0:
+    if config.fusion == "saliency" and corrupts(config):
         yield (
             ("model.fusion", "model.restoration.weight"),
             "saliency looks at the gradient to an image that is not corrupted as well; set model.fusion=none or "

@@ -212,7 +212,9 @@ def build_terms(
     terms: dict[str, Term] = {}
     if config.segmentation.weight > 0:
         terms["segmentation"] = Segmentation(
-            config.restoration.segment_corrupted, config.segmentation.weight, config.restoration.cross_entropy
+            config.restoration.weight > 0 and config.restoration.segment_corrupted,
+            config.segmentation.weight,
+            config.restoration.cross_entropy,
         )
     if config.contrastive.weight > 0:
         terms["contrastive"] = Contrast(config.contrastive, network, spacing, seed)

@@ -14,6 +14,7 @@ from experiments.configuration.faults import Faults, did_you_mean
 from experiments.configuration.ranges import out_of_range
 from lightning_modules.config import CorruptionConfig
 from lightning_modules.pretraining import misfits
+from lightning_modules.restoration_settings import corrupts
 from lightning_modules.restoration_settings import misfits as restoration_misfits
 from lightning_modules.rivals_settings import misfits as rival_misfits
 from lightning_modules.rivals_settings import misfits_with_data
@@ -233,7 +234,7 @@ def corruption(config: ExperimentConfig) -> Iterator[Problem]:
     for name in settings.operators:
         if name not in known:
             yield Problem((f"{key}.operators.{name}",), f"there is no operator {name!r}; {did_you_mean(name, known)}")
-    if config.model.restoration.weight == 0:
+    if not corrupts(config.model):
         return
     if not any(settings.operators.values()):
         yield Problem((f"{key}.operators",), "every operator has weight 0, so nothing can be corrupted.")

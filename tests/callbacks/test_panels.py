@@ -182,11 +182,12 @@ def test_a_run_that_was_killed_has_the_panels_of_one_that_was_not(
     ("words", "gone"),
     [
         (("model.contrastive.weight=0", "model.restoration.weight=0"), ["M", "corrupted", "restored"]),
-        (("model.restoration.weight=0",), ["M", "corrupted", "restored"]),
+        (("model.restoration.weight=0",), ["restored"]),
+        (("model.restoration.weight=0", "model.contrastive.views=clean"), ["M", "corrupted", "restored"]),
         (("model.segmentation.weight=0", "model.restoration.region.name=band"), ["uncertainty", "prediction"]),
         (("model.restoration.passes=one", "model.restoration.region.name=band"), []),
     ],
-    ids=["supervised", "contrast", "pretraining", "single pass"],
+    ids=["supervised", "contrast", "contrast of clean views", "pretraining", "single pass"],
 )
 def test_a_run_shows_what_it_has(words: tuple[str, ...], gone: list[str], tiny: Tiny, tmp_path: Path) -> None:
     run = fit(tiny, tmp_path, "trainer.max_steps=1", "logging.panel_every=1", *words)

@@ -210,7 +210,7 @@ def test_keys_that_do_not_go_together(tmp_path: Path, overrides: list[str], sent
         ["data.structure.axis=none", "model.contrastive.structure=shells"],
         ["data.structure.axis=none", "model.contrastive.structure=none"],
         ["model.contrastive.form=cohesion_separation", "model.contrastive.cohesion=0"],
-        ["model.restoration.weight=0", "model.restoration.corruption.cells=[]"],
+        ["model.restoration.weight=0", "model.contrastive.views=clean", "model.restoration.corruption.cells=[]"],
         ["trainer.precision=16-mixed"],
         ["data.patch_size=[16, 16, 32]"],
         ["trainer.gradient_clip=0", "trainer.ema=null", "data.workers=0"],
