@@ -18,9 +18,8 @@ from datamodules.batch import VolumeBatch
 from datamodules.native import to_native, write_native
 from datamodules.store import StoredCase
 from lightning_modules.dual_ssl import VolumePrediction
+from lightning_modules.inference import THRESHOLD, mask_of
 from lightning_modules.metrics import CaseMetrics
-
-THRESHOLD = 0.5
 
 
 class PerCaseEvaluation(Callback):
@@ -70,7 +69,8 @@ class PerCaseEvaluation(Callback):
 
     def _compared(self, case: StoredCase, probability: NDArray[np.float32]) -> CaseMetrics:
         record = case.record
-        prediction = (to_native(probability, record) > THRESHOLD).astype(np.uint8)
+        largest = bool(self.evaluation.inference.get("largest_component", False))
+        prediction = mask_of(to_native(probability, record), largest).astype(np.uint8)
         if (path := self.evaluation.prediction_path(record.site, record.case)) is not None:
             write_native(path, prediction, record, note=self.evaluation.signature(record))
         return compared(case, prediction, self.evaluation.tolerance)

@@ -19,8 +19,8 @@ _VALUED = (
     "--trials", "--sweep", "--array", "--on", "--cases", "--levels", "--factors",
 )  # fmt: skip
 _SWEEP = ("--show", "--repair", "--allow-peeking", "--next")
-_PREDICT = ("--uncertainty", "--largest-component")
-_OPTIONS = ("-h", "--help", "--fresh", "--inexact", "--dry-run", "--submit", "--write", *_PREDICT, *_SWEEP, *_VALUED)
+_PLAIN = ("--fresh", "--inexact", "--dry-run", "--submit", "--write", "--uncertainty")
+_OPTIONS = ("-h", "--help", *_PLAIN, *_SWEEP, *_VALUED)
 _VALUES = {("sites", "--write"): 2}
 """How many words follow an option of a command, where it is neither none nor, of those above, one."""
 

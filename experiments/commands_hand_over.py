@@ -29,7 +29,6 @@ def add_hand_over(commands: Any, add: Add) -> None:
     for command in (predict, export):
         command.add_argument("run", metavar="RUN", help="a run's folder, or the folder above where it is the only one")
         command.add_argument("--output", metavar="DIR", required=True, type=Path, help="the folder to be written")
-        command.add_argument("--largest-component", action="store_true", help="keep the largest connected piece alone")
     predict.add_argument("images", metavar="IMAGE", nargs="+", help=IMAGES)
     predict.add_argument("--uncertainty", action="store_true", help="also write how uncertain each voxel is")
 
@@ -46,7 +45,6 @@ def _predict(parsed: argparse.Namespace, overrides: list[str]) -> int:
         output=parsed.output.expanduser(),
         overrides=with_evaluation_keys(overrides),
         uncertainty=parsed.uncertainty,
-        largest=parsed.largest_component,
     )
 
 
@@ -54,4 +52,4 @@ def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
     run = find_run(parsed.run)
     from experiments.bundle.export import export
 
-    return export(run, parsed.output.expanduser(), with_evaluation_keys(overrides), largest=parsed.largest_component)
+    return export(run, parsed.output.expanduser(), with_evaluation_keys(overrides))

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from callbacks.checkpoint_io import chosen
 from callbacks.rows import describe_checkpoint
 from datamodules.errors import CaseError, UsageError
-from datamodules.grids import largest_piece
 from datamodules.layouts.site import Case, SiteConfig
 from datamodules.native import to_native
 from datamodules.preprocessing import Canonical, preprocess
@@ -28,11 +27,11 @@ from datamodules.window import apply_window
 from experiments import launch
 from experiments.config import ExperimentConfig
 from experiments.configuration import load_experiment
-from experiments.evaluation import refuse_pretrained
+from experiments.evaluation import inference_settings, refuse_pretrained
 from experiments.run_folder import RunFolder
 from lightning_modules.dual_ssl import DualSSLModule, InferenceSettings, load_module
+from lightning_modules.inference import THRESHOLD, mask_of
 
-THRESHOLD = 0.5
 UNCERTAINTIES = ("entropy", "mutual_information")
 """The second of several runs alone."""
 STEPS = 1000
@@ -116,23 +115,20 @@ def load_members(runs: Sequence[Path], overrides: Sequence[str]) -> tuple[list[M
         sha256 = describe_checkpoint(checkpoint)["sha256"]
         if sha256 in members:
             raise UsageError(f"{folder}: its weights are those of {members[sha256].run}; give each run once.")
-        settings = InferenceSettings(config.evaluation.overlap, config.evaluation.flips)
+        settings = inference_settings(config.evaluation)
         members[sha256] = Member(folder, load_module(checkpoint).to(_device(config)), settings, sha256)
         configs.append(config)
     return [members[sha256] for sha256 in sorted(members)], configs[0]
 
 
-def predict_case(
-    members: Sequence[Member], case: Case, check_ct: bool = True, uncertainty: bool = False, largest: bool = False
-) -> Prediction:
+def predict_case(members: Sequence[Member], case: Case, check_ct: bool = True, uncertainty: bool = False) -> Prediction:
     """Predict one image as a run's test cases are predicted.
 
     Args:
-        members: the runs whose mean is taken.
+        members: the runs whose mean is taken; the first one's settings say what is kept of its mask.
         case: the image.
         check_ct: refuse what does not look like a CT.
         uncertainty: also say how uncertain each voxel is.
-        largest: keep the largest connected piece alone.
 
     Raises:
         CaseError: the image can't be used; the sentence names it.
@@ -147,13 +143,10 @@ def predict_case(
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise CaseError(f"{case.image}: there is not enough memory for it") from error
     record = _record(case, raw, grids[next(iter(grids))])
-    found = mean > THRESHOLD
+    found = mask_of(mean, members[0].settings.largest_component)
     notes = list(raw.warnings) + _padded(members, grids)
-    if largest:
-        kept = largest_piece(found)
-        if (beside := found & ~kept).any():
-            notes.append(f"{_volume_ml(beside, record):.1f} ml in smaller pieces left out")
-        found = kept
+    if (beside := (mean > THRESHOLD) & ~found).any():
+        notes.append(f"{_volume_ml(beside, record):.1f} ml in smaller pieces left out")
     maps = {}
     if uncertainty:
         whole = entropy(mean)

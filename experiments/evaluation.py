@@ -21,7 +21,7 @@ from datamodules.errors import UsageError
 from datamodules.held_out import HeldOutDataModule
 from datamodules.split import Split
 from experiments import sealing, status
-from experiments.config import ExperimentConfig
+from experiments.config import EvaluationConfig, ExperimentConfig
 from experiments.console import first_rank, own_words, say
 from experiments.data_card.evaluated import keep_card
 from experiments.launch import check, cluster_environments
@@ -57,7 +57,7 @@ def _evaluate(config: ExperimentConfig, run: RunFolder) -> dict[str, Any]:
     refuse_pretrained(config, run)
     checkpoint = chosen(run.checkpoints, config.evaluation.checkpoint)
     module = load_module(checkpoint)
-    module.inference = InferenceSettings(config.evaluation.overlap, config.evaluation.flips)
+    module.inference = inference_settings(config.evaluation)
     split = Split.from_dict(run.read_split())
     data = HeldOutDataModule(config.data, split, module.preprocessing.spacing)
     data.prepare_data()
@@ -104,6 +104,11 @@ def _evaluate(config: ExperimentConfig, run: RunFolder) -> dict[str, Any]:
     _write_nnunet(config, run, evaluation)
     sealing.done(config.data, run, evaluation, summary)
     return summary
+
+
+def inference_settings(config: EvaluationConfig) -> InferenceSettings:
+    """How masks come about."""
+    return InferenceSettings(config.overlap, config.flips, config.largest_component)
 
 
 def _write_nnunet(config: ExperimentConfig, run: RunFolder, evaluation: Evaluation) -> None:

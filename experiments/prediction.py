@@ -13,9 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from datamodules.errors import CaseError, UsageError, one_line
 from experiments import launch
 from experiments.console import say, say_here
-from experiments.ensemble import THRESHOLD, UNCERTAINTIES, Member, Prediction, load_members, predict_case
+from experiments.ensemble import UNCERTAINTIES, Member, Prediction, load_members, predict_case
 from experiments.masks import Target, find_targets, note_of
 from experiments.signals import SIGNALS
+from lightning_modules.inference import THRESHOLD
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,6 @@ def predict(
     output: Path,
     overrides: Sequence[str] = (),
     uncertainty: bool = False,
-    largest: bool = False,
 ) -> int:
     """Write ``<output>/<name>.nii.gz`` for each image; name those that can't be used and finish the others.
 
@@ -43,7 +43,6 @@ def predict(
         overrides: ``evaluation.…``, ``trainer.accelerator=…``, and ``check_ct=false`` for a CT that was cropped or
             clipped so that it does not look like one.
         uncertainty: also write ``<name>_entropy.nii.gz`` and, of several runs, ``<name>_mutual_information.nii.gz``.
-        largest: keep the largest connected piece alone.
 
     Returns:
         0, or 2 where an image was refused.
@@ -56,7 +55,7 @@ def predict(
     maps = UNCERTAINTIES[: min(len(runs), 2)] if uncertainty else ()
     targets = find_targets(images, output, maps)
     members, config = load_members(runs, taken)
-    settings = [[member.key() for member in members], THRESHOLD, largest]
+    settings = [[member.key() for member in members], THRESHOLD]
     if len(members) > 1:
         say(f"the mean of {len(members)} runs: {', '.join(str(member.run) for member in members)}")
     rank, ranks = launch.position()
@@ -71,7 +70,7 @@ def predict(
                 if target.is_done(note):
                     count["kept"] += 1
                     continue
-                prediction = _predicted(members, target, config.data.source.check_ct, uncertainty, largest)
+                prediction = _predicted(members, target, config.data.source.check_ct, uncertainty)
             except CaseError as error:
                 count["refused"] += 1
                 say_here(f"refused: {error}")
@@ -83,16 +82,14 @@ def predict(
     return _conclude(count)
 
 
-def _predicted(
-    members: Sequence[Member], target: Target, check_ct: bool, uncertainty: bool, largest: bool
-) -> Prediction:
+def _predicted(members: Sequence[Member], target: Target, check_ct: bool, uncertainty: bool) -> Prediction:
     """The prediction of one image.
 
     Raises:
         CaseError: the image can't be used, whatever it provoked.
     """
     try:
-        return predict_case(members, target.case, check_ct, uncertainty, largest)
+        return predict_case(members, target.case, check_ct, uncertainty)
     except (CaseError, UsageError):
         raise
     except Exception as error:  # what else a file provokes is that file's fault and must not stop the others

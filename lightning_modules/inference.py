@@ -1,4 +1,4 @@
-"""From a whole volume to a probability map: windows that slide, blended by a Gaussian.
+"""From a whole volume to a probability map, by windows that slide, blended by a Gaussian; and from there to a mask.
 
 D H W the voxels of a volume on the training grid.
 """
@@ -9,10 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.grids import largest_piece
+
+THRESHOLD = 0.5
+"""Above which a voxel is pancreas."""
 WINDOWS = 2
 """Windows in one pass: a batch of one falls to a slow convolution on CPUs."""
 SPATIAL = (2, 3, 4)
@@ -25,10 +31,12 @@ class InferenceSettings:
     Attributes:
         overlap: of neighbouring windows, as a share of the window, in [0, 1).
         flips: average over the eight mirrored inputs.
+        largest_component: of the mask keep the largest connected piece alone.
     """
 
     overlap: float = 0.5
     flips: bool = False
+    largest_component: bool = False
 
 
 def predict_probability(
@@ -59,3 +67,14 @@ def predict_probability(
             )
             total += found.flip(axes)
     return total / len(flips)
+
+
+def mask_of(probability: NDArray[np.float32], largest_component: bool = False) -> NDArray[np.bool_]:
+    """The voxels that are pancreas.
+
+    Args:
+        probability: D×H×W in [0, 1].
+        largest_component: leave smaller pieces out.
+    """
+    found = probability > THRESHOLD
+    return largest_piece(found) if largest_component else found

@@ -44,12 +44,6 @@ def misfits(config: ModelConfig, patch_size: tuple[int, int, int]) -> Iterator[t
             f"clean needs a pass of clean images alone, which {key}.passes=one has not got; set "
             f"model.contrastive.views=both or {key}.passes=two.",
         )
-    if settings.passes == "one" and settings.cross_entropy > 0:
-        yield (
-            (f"{key}.cross_entropy", f"{key}.passes"),
-            f"is of a pass of corrupted images alone, which {key}.passes=one has not got; set {key}.cross_entropy=0 or "
-            f"{key}.passes=two.",
-        )
     if settings.decoder == "shared" and settings.skip:
         yield (
             (f"{key}.skip", f"{key}.decoder"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -43,20 +44,29 @@ class Segmentation(nn.Module):
 
     def forward(self, views: Views) -> TermResult:
         """Soft Dice and cross-entropy; a single pass's corrupted samples count 0 where they need not be segmented."""
-        label, corrupted, counted = views.batch.label, views.corrupted, None
-        if not self.corrupted and corrupted is not None and corrupted.samples is not None:
-            counted = torch.tensor([i not in corrupted.samples for i in range(len(label))], device=label.device)
-        losses = [deep_segmentation_loss(views.clean.logits, views.clean.deep, label, counted)]
+        label, corrupted = views.batch.label, views.corrupted
+        if corrupted is not None and corrupted.samples is not None:
+            losses = [self._of_one_pass(views.clean, label, corrupted.samples)]
+        else:
+            losses = [deep_segmentation_loss(views.clean.logits, views.clean.deep, label)]
         if self.corrupted and corrupted is not None and corrupted.decoded is not None:
             losses.append(self._of_corrupted(corrupted.decoded, label))
         if views.second is not None:
             losses.append(deep_segmentation_loss(views.second.logits, views.second.deep, label))
         return TermResult(sum(losses[1:], losses[0]) / len(losses), {})
 
-    def _of_corrupted(self, found: Features, label: Tensor) -> Tensor:
-        if self.cross_entropy > 0:
-            return self.cross_entropy * at_strides(cross_entropy_loss, found.logits, found.deep, label)
-        return deep_segmentation_loss(found.logits, found.deep, label)
+    def _of_one_pass(self, found: Features, label: Tensor, samples: list[int]) -> Tensor:
+        if self.corrupted and self.cross_entropy == 0:
+            return deep_segmentation_loss(found.logits, found.deep, label)
+        corrupted = torch.tensor([i in samples for i in range(len(label))], device=label.device)
+        loss = deep_segmentation_loss(found.logits, found.deep, label, ~corrupted)
+        return loss + self._of_corrupted(found, label, corrupted) if self.corrupted else loss
+
+    def _of_corrupted(self, found: Features, label: Tensor, counted: Tensor | None = None) -> Tensor:
+        if self.cross_entropy == 0:
+            return deep_segmentation_loss(found.logits, found.deep, label, counted)
+        entropy = partial(cross_entropy_loss, counted=counted)
+        return self.cross_entropy * at_strides(entropy, found.logits, found.deep, label)
 
 
 class Contrast(nn.Module):

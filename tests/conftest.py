@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Before torch is there: a fork of a process with a pool of threads waits for them forever.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("pansite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("pansite"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "pansite")

@@ -121,7 +121,7 @@ def test_its_options_are_those_of_predict(
     one.mkdir()
     (one / "oblique.nii.gz").symlink_to(scans / "oblique.nii.gz")
     code, _, err = pansite(
-        "predict", run, one / "oblique.nii.gz", "--output", tmp_path / "ours", "--largest-component", "flips=true"
+        "predict", run, one / "oblique.nii.gz", "--output", tmp_path / "ours", "largest_component=true", "flips=true"
     )
     assert code == 0, err
     in_process(dataset_dir=str(one), output_dir=str(tmp_path / "theirs"), flips=True, largest_component=True)

@@ -10,9 +10,8 @@ from datamodules.layouts import LAYOUTS
 from datamodules.layouts.site import About
 from datamodules.store import HU_RANGE
 from experiments.config import ExperimentConfig
-from experiments.ensemble import THRESHOLD
 from lightning_modules.config import Preprocessing
-from lightning_modules.inference import InferenceSettings
+from lightning_modules.inference import THRESHOLD, InferenceSettings
 from lightning_modules.networks.plain import PlainNetwork
 from lightning_modules.stored import this_version
 
@@ -79,16 +78,13 @@ def metadata(config: ExperimentConfig, given: Preprocessing, scores: Mapping[str
     }  # fmt: skip
 
 
-def inference(
-    network: PlainNetwork, given: Preprocessing, settings: InferenceSettings, largest: bool
-) -> dict[str, Any]:
+def inference(network: PlainNetwork, given: Preprocessing, settings: InferenceSettings) -> dict[str, Any]:
     """``inference.json``, for MONAI's own runner and for whatever reads its usual names.
 
     Args:
         network: MONAI's.
         given: what images go through.
-        settings: of the sliding window.
-        largest: keep the largest connected piece alone.
+        settings: of the sliding window, and what is kept of the mask.
     """
     low, high = given.window
     parts = "scripts.parts"
@@ -100,7 +96,7 @@ def inference(
         "checkpoint": "$@bundle_root + '/models/model.pt'",
         "overlap": settings.overlap,
         "flips": settings.flips,
-        "largest_component": largest,
+        "largest_component": settings.largest_component,
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "network_def": {"_target_": network.name, **network.arguments},
         "network": {

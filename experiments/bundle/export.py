@@ -24,7 +24,7 @@ from experiments.bundle.configuration import about_source, inference, metadata
 from experiments.config import ExperimentConfig
 from experiments.configuration import load_experiment
 from experiments.console import say
-from experiments.evaluation import refuse_pretrained
+from experiments.evaluation import inference_settings, refuse_pretrained
 from experiments.run_folder import RunFolder
 from lightning_modules import inference as sliding
 from lightning_modules.dual_ssl import load_module
@@ -37,14 +37,13 @@ COPIED = (grids, sliding, parts)
 ROOMS = ("datamodules", "lightning_modules", "experiments", "callbacks")
 
 
-def export(run_folder: Path, output: Path, overrides: Sequence[str] = (), largest: bool = False) -> int:
+def export(run_folder: Path, output: Path, overrides: Sequence[str] = ()) -> int:
     """Write a run as a MONAI bundle.
 
     Args:
         run_folder: the run.
         output: the bundle's folder, which is not there yet.
         overrides: ``evaluation.…``, as which checkpoint and how the window slides.
-        largest: keep the largest connected piece alone.
 
     Raises:
         UsageError: no such run or checkpoint, a run that is only pretrained, an override that can't be taken, or
@@ -62,18 +61,18 @@ def export(run_folder: Path, output: Path, overrides: Sequence[str] = (), larges
     module = load_module(checkpoint)
     given = module.preprocessing
     network = plain_network(module.config.network, module.network.state_dict(), given.patch_size)
-    settings = InferenceSettings(config.evaluation.overlap, config.evaluation.flips)
+    settings = inference_settings(config.evaluation)
     described = metadata(config, given, scores := _scores(run))
     with atomic_folder(output) as part:
         write_json(part / "configs" / "metadata.json", described)
-        write_json(part / "configs" / "inference.json", inference(network, given, settings, largest))
+        write_json(part / "configs" / "inference.json", inference(network, given, settings))
         (part / "models").mkdir()
         torch.save(network.weights, part / "models" / "model.pt")
         write_text(part / "scripts" / "__init__.py", "")
         for module_ in COPIED:
             write_text(part / "scripts" / f"{module_.__name__.rpartition('.')[2]}.py", _source(module_))
         step = int(read_checkpoint(checkpoint, mmap=True).get("global_step", 0))
-        told = _told(config, run, network, described, settings, largest, step, scores)
+        told = _told(config, run, network, described, settings, step, scores)
         write_text(part / "docs" / "README.md", told)
         write_text(part / "docs" / "data_license.txt", _data_licence(config))
         write_text(part / "LICENSE", _licence())
@@ -109,7 +108,6 @@ def _told(
     network: PlainNetwork,
     described: dict[str, Any],
     settings: InferenceSettings,
-    largest: bool,
     step: int,
     scores: dict[str, float],
 ) -> str:
@@ -127,7 +125,7 @@ def _told(
         monai=described["monai_version"],
         overlap=settings.overlap,
         flips=str(settings.flips).lower(),
-        largest=str(largest).lower(),
+        largest=str(settings.largest_component).lower(),
         network=network.name,
         scores=scores,
     )

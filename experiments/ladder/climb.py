@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from callbacks.checkpoint_io import chosen
-from callbacks.per_case import THRESHOLD
 from datamodules.errors import UsageError
 from datamodules.native import to_native
 from datamodules.preprocessing import Canonical, preprocess
@@ -21,13 +20,15 @@ from datamodules.store import CaseRecord, Spacing
 from datamodules.window import apply_window
 from experiments.config import ExperimentConfig
 from experiments.console import say
+from experiments.evaluation import inference_settings
 from experiments.ladder.cells import Cells
 from experiments.ladder.pictures import keep, place_of
 from experiments.ladder.plan import Plan
 from experiments.ladder.scans import Scan, Scans
 from experiments.run_folder import RunFolder
 from experiments.signals import SIGNALS
-from lightning_modules.dual_ssl import DualSSLModule, InferenceSettings, load_module
+from lightning_modules.dual_ssl import DualSSLModule, load_module
+from lightning_modules.inference import mask_of
 from lightning_modules.metrics import CaseMetrics, case_metrics
 
 
@@ -105,13 +106,14 @@ def measure(
         keep(picture, grid, scan.label, probability, record, model.preprocessing.window)
     found = to_native(probability, record)
     edges = np.linalg.norm(scan.affine[:3, :3], axis=0).tolist()
-    return case_metrics((found > THRESHOLD).astype(np.uint8), scan.label, edges, config.evaluation.tolerance)
+    mask = mask_of(found, config.evaluation.largest_component)
+    return case_metrics(mask, scan.label, edges, config.evaluation.tolerance)
 
 
 def _model(climber: Climber) -> DualSSLModule:
     config = climber.config
     module = load_module(chosen(climber.run.checkpoints, config.evaluation.checkpoint))
-    module.inference = InferenceSettings(config.evaluation.overlap, config.evaluation.flips)
+    module.inference = inference_settings(config.evaluation)
     if config.trainer.channels_last:
         module.use_channels_last()
     return module.to(_device(config))

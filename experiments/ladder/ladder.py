@@ -19,7 +19,7 @@ from experiments import sealing
 from experiments.config import ExperimentConfig
 from experiments.configuration import load_experiment
 from experiments.console import first_rank, say
-from experiments.evaluation import refuse_pretrained
+from experiments.evaluation import inference_settings, refuse_pretrained
 from experiments.identity import altered_keys
 from experiments.ladder import files
 from experiments.ladder.cells import Cells
@@ -33,7 +33,7 @@ from experiments.ladder.scans import Scans
 from experiments.ladder.words import names
 from experiments.locate import find_runs
 from experiments.run_folder import RunFolder
-from lightning_modules.dual_ssl import InferenceSettings, load_module
+from lightning_modules.dual_ssl import load_module
 
 FOLDER = "ladder"
 """In a run's folder."""
@@ -109,11 +109,10 @@ def _given(run: RunFolder, overrides: Sequence[str]) -> Given:
     if altered := altered_keys(before, config):
         raise UsageError(f"{altered[0]}: decides what is trained, and {run.path} is trained; leave it out.")
     refuse_pretrained(config, run)
-    inference = InferenceSettings(config.evaluation.overlap, config.evaluation.flips)
     evaluation = Evaluation(
         folder=run.path / FOLDER,
         checkpoint=describe_checkpoint(chosen(run.checkpoints, config.evaluation.checkpoint)),
-        inference={**asdict(inference), "precision": config.trainer.precision},
+        inference={**asdict(inference_settings(config.evaluation)), "precision": config.trainer.precision},
         roles={},
         records=[],
         tolerance=config.evaluation.tolerance,

@@ -52,19 +52,24 @@ def deep_segmentation_loss(logits: Tensor, deep: list[Tensor], label: Tensor, co
     return at_strides(lambda found, wanted: segmentation_loss(found, wanted, counted), logits, deep, label)
 
 
-def cross_entropy_loss(logits: Tensor, label: Tensor) -> Tensor:
+def cross_entropy_loss(logits: Tensor, label: Tensor, counted: Tensor | None = None) -> Tensor:
     """Binary cross-entropy alone; of equal samples the mean over all voxels is their mean.
 
     Args:
         logits: B×1×D×H×W.
         label: B×1×D×H×W, 0 or 1.
+        counted: bool B, samples that count; the others count 0. None: all count.
 
     Returns:
         Scalar in at least float32.
     """
     with no_autocast(logits):
         logits = at_least_float32(logits)
-        return F.binary_cross_entropy_with_logits(logits, label.to(logits.dtype))
+        label = label.to(logits.dtype)
+        if counted is None:
+            return F.binary_cross_entropy_with_logits(logits, label)
+        losses = F.binary_cross_entropy_with_logits(logits, label, reduction="none").flatten(1).mean(1)
+        return torch.where(counted, losses, 0).mean()
 
 
 def at_strides(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, deep: list[Tensor], label: Tensor) -> Tensor:

@@ -24,9 +24,10 @@ from datamodules.split import Split
 from datamodules.store import DISTANCE_SCALE, StoredCase
 from datamodules.volumes import volume_loader
 from experiments.configuration import load_experiment
+from experiments.evaluation import inference_settings
 from experiments.locate import find_runs
 from experiments.run_folder import RunFolder
-from lightning_modules.dual_ssl import InferenceSettings, load_module
+from lightning_modules.dual_ssl import load_module
 from lightning_modules.metrics.band import band_dice
 from lightning_modules.metrics.calibration import expected_calibration_error
 from lightning_modules.metrics.protocol import RING_MM
@@ -58,7 +59,7 @@ def main() -> None:
     run = RunFolder(find_runs(options.run)[0])
     config = load_experiment(run.config).config
     module = load_module(chosen(run.checkpoints, config.evaluation.checkpoint)).eval()
-    module.inference = InferenceSettings(config.evaluation.overlap, config.evaluation.flips)
+    module.inference = inference_settings(config.evaluation)
     data = HeldOutDataModule(config.data, Split.from_dict(run.read_split()), module.preprocessing.spacing)
     data.setup()
     # Of all sites alike.

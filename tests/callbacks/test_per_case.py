@@ -88,16 +88,17 @@ def cases(tmp_path: Path) -> list[StoredCase]:
 
 
 class Oracle(pl.LightningModule):
-    """Predicts the stored label itself, a blank for some cases, the half at the head's end for others."""
+    """Predicts the stored label itself; of some cases a blank, the half at the head's end or two pieces of it."""
 
     def __init__(
         self,
         blank: Sequence[tuple[str, str]] = (),
         kill_at: int | None = None,
         half: Sequence[tuple[str, str]] = (),
+        cut: Sequence[tuple[str, str]] = (),
     ) -> None:
         super().__init__()
-        self.blank, self.half = set(blank), set(half)
+        self.blank, self.half, self.cut = set(blank), set(half), set(cut)
         self.kill_at, self.seen = kill_at, list[tuple[str, str]]()
 
     def test_step(self, batch: VolumeBatch, batch_idx: int) -> VolumePrediction:  # type: ignore[override]  # typed
@@ -107,6 +108,9 @@ class Oracle(pl.LightningModule):
         probability = batch.label * (0.1 if (batch.site, batch.case) in self.blank else 0.9)
         if (batch.site, batch.case) in self.half:
             probability *= torch.from_numpy(StoredCase(Path(batch.folder)).axis() <= 127)
+        if (batch.site, batch.case) in self.cut:
+            middle = probability.shape[2] // 2
+            probability[:, :, middle + 3 : middle + 6] = 0.1
         return VolumePrediction(probability)
 
 
@@ -114,7 +118,7 @@ def evaluation_of(tmp_path: Path, cases: Sequence[StoredCase], **changes: Any) -
     settings: dict[str, Any] = {
         "folder": tmp_path / "evaluation",
         "checkpoint": {"name": "best.ckpt", "step": 7, "sha256": "ab"},
-        "inference": {"overlap": 0.5, "flips": False},
+        "inference": {"overlap": 0.5, "flips": False, "largest_component": False},
         "roles": SITES,
         "records": [case.record for case in cases],
         "excluded": {"away": {"broken": "it has no label"}},
@@ -161,6 +165,20 @@ def test_rows_are_measured_on_the_native_grid(tmp_path: Path, cases: list[Stored
         assert float(row["dice"]) == expected.dice > 0.95
         assert float(row["assd"]) == pytest.approx(expected.assd)
         assert float(row["reference_volume_ml"]) == pytest.approx(float(reference.get_fdata().sum()) * 4.5 / 1000)
+
+
+def test_where_it_is_asked_for_the_largest_piece_of_a_mask_is_measured_alone(
+    tmp_path: Path, cases: list[StoredCase]
+) -> None:
+    dice = {}
+    for largest in (False, True):
+        settings = {"overlap": 0.5, "flips": False, "largest_component": largest}
+        evaluation = evaluation_of(tmp_path / str(largest), cases, inference=settings)
+        run(evaluation, cases, Oracle(cut=[("away", "c1")]))
+        dice[largest] = {(row["site"], row["case"]): float(row["dice"]) for row in table(evaluation)}
+    both = dice[False].pop(("away", "c1"))
+    assert both > dice[True].pop(("away", "c1")) > 0
+    assert dice[False] == dice[True]
 
 
 def test_the_summary_counts_failures_and_leaves_none_out(tmp_path: Path, cases: list[StoredCase]) -> None:

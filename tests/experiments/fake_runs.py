@@ -84,7 +84,12 @@ def _summary(config: ExperimentConfig, rows: Sequence[Mapping[str, object]]) -> 
     }
     return {
         "sites": sites,
-        "inference": {"overlap": evaluation.overlap, "flips": evaluation.flips, "precision": config.trainer.precision},
+        "inference": {
+            "overlap": evaluation.overlap,
+            "flips": evaluation.flips,
+            "largest_component": evaluation.largest_component,
+            "precision": config.trainer.precision,
+        },
         "tolerance_mm": evaluation.tolerance,
         "checkpoint": {"name": f"{evaluation.checkpoint}.ckpt", "step": 9, "sha256": "ab" * 32},
     }

@@ -65,17 +65,24 @@ def test_evaluate_predict_export_and_report_get_the_run(tmp_path: Path, experime
     (run / "config.yaml").write_text("name: a", encoding="utf-8")
     assert main(["evaluate", "runs/a", "checkpoint=last", "data.held_out.x=manifest"]) == 0
     assert main(["predict", str(run), "i.nii.gz", "--output", "out", "scan", "--flips=true"]) == 0
-    assert main(["export", "runs/a", "checkpoint=last", "--output", "bundle", "--largest-component"]) == 0
+    assert main(["export", "runs/a", "checkpoint=last", "--output", "bundle", "largest_component=true"]) == 0
     assert main(["report", "runs/a/0123456789"]) == 0
     assert [(name, [*args]) for name, args, _ in calls] == [
         ("evaluate", [Path("runs/a/0123456789"), ["evaluation.checkpoint=last", "data.held_out.x=manifest"]]),
         ("predict", [[run], ["i.nii.gz", "scan"]]),
-        ("export", [Path("runs/a/0123456789"), Path("bundle"), ["evaluation.checkpoint=last"]]),
+        (
+            "export",
+            [
+                Path("runs/a/0123456789"),
+                Path("bundle"),
+                ["evaluation.checkpoint=last", "evaluation.largest_component=true"],
+            ],
+        ),
         ("report", [Path("runs/a/0123456789")]),
     ]
     words = {"output": Path("out"), "overrides": ["evaluation.flips=true"]}
-    assert calls[1][2] == {**words, "uncertainty": False, "largest": False}
-    assert calls[2][2] == {"largest": True}
+    assert calls[1][2] == {**words, "uncertainty": False}
+    assert calls[2][2] == {}
 
 
 def test_prepare_gets_the_experiment(experiment: Path, calls: list[Any]) -> None:

@@ -180,7 +180,6 @@ def test_the_table_of_ranges_is_tried_whole_and_names_real_keys() -> None:
         (["model.restoration.passes=one"], "model.restoration.region.name: entropy+band needs a prediction before anything is corrupted, and model.restoration.passes=one has none; choose one of band, random, whole, or set model.restoration.passes=two."),
         (["model.restoration.passes=one", "model.restoration.region=ema_teacher"], "model.restoration.region.name: ema_teacher needs a prediction"),
         (["model.restoration.passes=one", "model.restoration.region=band", "model.contrastive.views=clean"], "model.contrastive.views: clean needs a pass of clean images alone"),
-        (["model.restoration.passes=one", "model.restoration.region=band", "model.restoration.cross_entropy=4"], "model.restoration.cross_entropy: is of a pass of corrupted images alone"),
         (["model.restoration.decoder=shared", "model.restoration.skip=true"], "model.restoration.skip: is of the thin decoder"),
         (["model.restoration.ssim=0.1", "data.patch_size=[32, 32, 8]", "model.network.filters=[4, 8, 16]"], "model.restoration.ssim: compares windows of 11 voxels, for which data.patch_size=[32, 32, 8] has no room"),
         (["model.restoration.region=whole", "model.restoration.region.share=0.5"], "model.restoration.region.share: the region 'whole' has no key 'share'"),

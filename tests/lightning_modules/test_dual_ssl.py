@@ -115,7 +115,8 @@ def test_a_term_without_weight_is_not_built() -> None:
     assert supervised.corrupted_pass is None
     assert set(supervised.state_dict()) == {f"network.{name}" for name in supervised.network.state_dict()}
     assert list(build(0.1, 0).terms) == ["segmentation", "contrastive"]
-    assert build(0.1, 0).corrupted_pass is None
+    assert build(0.1, 0, contrastive={"views": "clean"}).corrupted_pass is None
+    assert build(0.1, 0, restoration={"passes": "one"}).corrupted_pass is None
     assert list(build(0, 1).terms) == ["segmentation", "restoration"]
 
 
@@ -123,7 +124,8 @@ def test_passes_are_run_only_as_far_as_a_term_needs_them() -> None:
     counts = {"encoder": 0, "decoder": 0}
     for contrast, restore, options, expected in (
         (0, 0, {}, (1, 1)),
-        (0.1, 0, {}, (1, 1)),
+        (0.1, 0, {"contrastive": {"views": "clean"}}, (1, 1)),
+        (0.1, 0, {}, (2, 2)),
         (0.1, 1, {}, (2, 2)),
         (0, 1, {"restoration": {"segment_corrupted": False}}, (2, 1)),
         (0.1, 1, {"restoration": {"segment_corrupted": False}, "contrastive": {"views": "clean"}}, (2, 1)),
@@ -137,6 +139,18 @@ def test_passes_are_run_only_as_far_as_a_term_needs_them() -> None:
             )
         module.losses(ellipsoid_batch(2), FULL)
         assert (counts["encoder"], counts["decoder"]) == expected
+
+
+def test_contrast_alone_sees_the_corrupted_view_and_segments_the_clean_one() -> None:
+    batch = ellipsoid_batch(2)
+    both, clean = build(0.1, 0), build(0.1, 0, contrastive={"views": "clean"})
+    seen, ours = both.losses(batch, FULL).results, clean.losses(batch, FULL).results
+    assert torch.equal(seen["segmentation"].loss, ours["segmentation"].loss)
+    assert not torch.isclose(seen["contrastive"].loss, ours["contrastive"].loss)
+    corrupted, restored = both.views(batch, FULL).corrupted, build(0.1, 1).views(batch, FULL).corrupted
+    assert corrupted is not None
+    assert restored is not None
+    assert torch.equal(corrupted.image, restored.image), "as with restoration"
 
 
 def test_methods_of_equal_seed_start_from_equal_backbones() -> None:

@@ -13,6 +13,7 @@ from ellipsoid_patches import ellipsoid_batch, part
 from rank_report import Report
 from restoring import FULL, build, some
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from lightning_modules.losses.restoration import restoration_loss
@@ -53,6 +54,17 @@ def test_the_network_runs_once_and_the_thin_decoder_for_the_corrupted_alone() ->
 
 def _values(given: Any) -> Any:
     return given.values() if isinstance(given, dict) else [given]
+
+
+def test_corrupted_samples_are_segmented_by_cross_entropy_alone_where_that_has_a_weight() -> None:
+    batch = ellipsoid_batch(4, 16)
+    module = build("band", passes="one", cross_entropy=4.0)
+    views = module.views(batch, FULL)
+    logits = views.clean.logits.double()
+    clean = [segmentation_loss(logits[s : s + 1], batch.label[s : s + 1]) for s in (0, 2)]
+    entropy = [F.binary_cross_entropy_with_logits(logits[s], batch.label[s].double()) for s in (1, 3)]
+    found = module.terms["segmentation"](views).loss
+    torch.testing.assert_close(found.double(), (sum(clean) + 4 * sum(entropy)) / 4)
 
 
 @pytest.mark.parametrize("decoder", ["thin", "shared"])
