@@ -12,12 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import entr
 
+from callbacks.seen import Seen, around, grey, uncertainty
 from datamodules.atomic import atomic_file
-
-Bytes3D = NDArray[np.uint8]
-Span = tuple[int, int]
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """The axis of D, H, W that a plane cuts."""
@@ -25,27 +22,11 @@ SIDE_MM = 60.0
 """Shown around the organ on each side."""
 MOST_PIXELS = 160
 """Longest side of a kept slice; beyond it, every second voxel is kept, every third, …"""
-GREY_STEP = 4
-"""Grey levels are kept in steps of this: not to be seen, and noise takes a third less space."""
 
 
-def write_overlay(
-    path: Path,
-    image: NDArray[np.float32],
-    label: NDArray[np.bool_],
-    probability: NDArray[np.float32],
-    spacing: tuple[float, float, float],
-) -> None:
-    """Keep the slices through the largest sections of a case's label (or prediction where there is no label).
-
-    Args:
-        path: the file.
-        image: D×H×W in [0, 1], axes left to right, posterior to anterior, upwards.
-        label: D×H×W.
-        probability: D×H×W in [0, 1].
-        spacing: mm along D, H, W.
-    """
-    prediction = probability > 0.5
+def write_overlay(path: Path, seen: Seen) -> None:
+    """Keep the slices through the largest sections of a case's label (or prediction where there is no label)."""
+    image, label, prediction, spacing = seen.image, seen.label, seen.prediction, seen.spacing
     organ = label if label.any() else prediction
     spans = [around(organ.sum(axis=_others(axis)), spacing[axis], SIDE_MM) for axis in range(3)]
     arrays: dict[str, NDArray[np.generic]] = {}
@@ -55,15 +36,12 @@ def write_overlay(
         # Seen from the front or from the feet: right on the left, front and top upwards.
         columns, rows = _others(axis)
         step = max(1, -(-max(spans[a][1] - spans[a][0] for a in (columns, rows)) // MOST_PIXELS))
-        seen = (slice(None, None, -step), slice(None, None, -step))
-        grey = (image[cut][seen].T.clip(0, 1) * (255 // GREY_STEP)).round().astype(np.uint8) * GREY_STEP
-        p = probability[cut][seen].T.clip(0, 1).astype(np.float64)
-        entropy = (entr(p) + entr(1 - p)) / np.log(2)
+        thinned = (slice(None, None, -step), slice(None, None, -step))
         arrays |= {
-            f"{plane}_image": grey,
-            f"{plane}_label": label[cut][seen].T.astype(np.uint8),
-            f"{plane}_prediction": prediction[cut][seen].T.astype(np.uint8),
-            f"{plane}_uncertainty": (entropy.clip(0, 1) * 255).round().astype(np.uint8),
+            f"{plane}_image": grey(image[cut][thinned].T),
+            f"{plane}_label": label[cut][thinned].T.astype(np.uint8),
+            f"{plane}_prediction": prediction[cut][thinned].T.astype(np.uint8),
+            f"{plane}_uncertainty": (uncertainty(seen.probability[cut][thinned].T) * 255).round().astype(np.uint8),
             f"{plane}_aspect": np.array(spacing[rows] / spacing[columns]),
         }
     with atomic_file(path, "wb") as file:
@@ -73,12 +51,3 @@ def write_overlay(
 def _others(axis: int) -> tuple[int, int]:
     first, second = (a for a in range(3) if a != axis)
     return first, second
-
-
-def around(profile: NDArray[np.int64], spacing: float, side: float) -> Span:
-    """The organ's extent along an axis and ``side`` mm on each side; all of it where there is no organ."""
-    found = np.flatnonzero(profile)
-    if not len(found):
-        return 0, len(profile)
-    margin = int(np.ceil(side / spacing))
-    return max(0, int(found[0]) - margin), min(len(profile), int(found[-1]) + 1 + margin)

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import entr
 
-from callbacks.overlays import GREY_STEP, Span, around
+from callbacks.seen import Seen, Span, around, grey, uncertainty
 from datamodules.atomic import atomic_file
 
 SIDE_MM = 24.0
@@ -26,37 +25,21 @@ LEVELS = 15
 """The highest level of uncertainty."""
 
 
-def write_volume(
-    path: Path,
-    image: NDArray[np.float32],
-    label: NDArray[np.bool_],
-    probability: NDArray[np.float32],
-    spacing: tuple[float, float, float],
-) -> None:
-    """Keep what lies around a case's label and prediction.
-
-    Args:
-        path: the file.
-        image: D×H×W in [0, 1], axes left to right, posterior to anterior, upwards.
-        label: D×H×W.
-        probability: D×H×W in [0, 1].
-        spacing: mm along D, H, W.
-    """
-    prediction = probability > 0.5
+def write_volume(path: Path, seen: Seen) -> None:
+    """Keep what lies around a case's label and prediction."""
+    label, prediction, spacing = seen.label, seen.prediction, seen.spacing
     spans = _spans(label, prediction, spacing)
     # Voxels end up as near to cubes as whole steps allow.
     finest = max((last - first) * edge for (first, last), edge in zip(spans, spacing, strict=True)) / MOST_VOXELS
     steps = [max(1, int(np.ceil(finest / edge - 1e-6))) for edge in spacing]
     cut = tuple(slice(*span) for span in spans)
-    seen = tuple(slice(None, None, -step) for step in steps)
+    thinned = tuple(slice(None, None, -step) for step in steps)
 
-    p = probability[cut][seen].clip(0, 1).astype(np.float64)
-    entropy = ((entr(p) + entr(1 - p)) / np.log(2)).clip(0, 1)
-    masks = label[cut][seen] + 2 * prediction[cut][seen] + 4 * (entropy * LEVELS).round().astype(np.uint8)
-    grey = (image[cut][seen].clip(0, 1) * (255 // GREY_STEP)).round().astype(np.uint8) * GREY_STEP
+    levels = (uncertainty(seen.probability[cut][thinned]) * LEVELS).round().astype(np.uint8)
+    masks = label[cut][thinned] + 2 * prediction[cut][thinned] + 4 * levels
     edges = np.array([edge * step for edge, step in zip(spacing, steps, strict=True)][::-1])
     with atomic_file(path, "wb") as file:
-        np.savez_compressed(file, image=grey.T, masks=masks.astype(np.uint8).T, spacing=edges)
+        np.savez_compressed(file, image=grey(seen.image[cut][thinned]).T, masks=masks.astype(np.uint8).T, spacing=edges)
 
 
 def _spans(label: NDArray[np.bool_], prediction: NDArray[np.bool_], spacing: tuple[float, float, float]) -> list[Span]:

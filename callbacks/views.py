@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from callbacks.overlays import write_overlay
 from callbacks.rows import Evaluation
+from callbacks.seen import Seen
 from callbacks.viewed_volumes import write_volume
 from datamodules.store import CaseRecord
 
@@ -27,6 +28,6 @@ def keep_views(
         label: D×H×W.
         probability: D×H×W in [0, 1].
     """
-    site, case = record.site, record.case
-    write_overlay(evaluation.overlay_path(site, case), image, label, probability, record.spacing)
-    write_volume(evaluation.volume_path(site, case), image, label, probability, record.spacing)
+    seen = Seen(image, label, probability, record.spacing)
+    write_overlay(evaluation.overlay_path(record.site, record.case), seen)
+    write_volume(evaluation.volume_path(record.site, record.case), seen)

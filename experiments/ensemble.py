@@ -31,6 +31,7 @@ from experiments.evaluation import inference_settings, refuse_pretrained
 from experiments.run_folder import RunFolder
 from lightning_modules.dual_ssl import DualSSLModule, InferenceSettings, load_module
 from lightning_modules.inference import THRESHOLD, mask_of
+from lightning_modules.metrics.uncertainty import binary_entropy
 
 UNCERTAINTIES = ("entropy", "mutual_information")
 """The second of several runs alone."""
@@ -149,22 +150,11 @@ def predict_case(members: Sequence[Member], case: Case, check_ct: bool = True, u
         notes.append(f"{_volume_ml(beside, record):.1f} ml in smaller pieces left out")
     maps = {}
     if uncertainty:
-        whole = entropy(mean)
+        whole = _entropy(mean)
         maps["entropy"] = _rounded(whole)
         if parts is not None:
             maps["mutual_information"] = _rounded(np.maximum(whole - parts, 0))
     return Prediction(found.astype(np.uint8), record, maps, tuple(notes))
-
-
-def entropy(probability: Map) -> Map:
-    """Binary entropy of probabilities in [0, 1]: float32 in [0, 1] bit."""
-    from scipy.special import entr
-
-    probability = probability.clip(0, 1)  # a mean may be above 1 by a rounding
-    found: Map = entr(probability)
-    found += entr(1 - probability)
-    found /= np.float32(np.log(2))
-    return found
 
 
 def _mean(
@@ -176,7 +166,7 @@ def _mean(
         grid = grids[member.module.preprocessing.spacing]
         probability = member.probability(grid, _record(case, raw, grid))
         if parts:
-            own = entropy(probability)
+            own = _entropy(probability)
             entropies = own if entropies is None else np.add(entropies, own, out=entropies)
         total = probability if total is None else np.add(total, probability, out=total)
     assert total is not None
@@ -184,6 +174,10 @@ def _mean(
     if entropies is not None:
         entropies /= np.float32(len(members))
     return total, entropies
+
+
+def _entropy(probability: Map) -> Map:
+    return binary_entropy(probability.clip(0, 1))  # a mean may be above 1 by a rounding
 
 
 def _rounded(bits: Map) -> Map:

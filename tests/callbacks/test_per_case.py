@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from callbacks.overlays import PLANES, write_overlay
 from callbacks.per_case import PerCaseEvaluation
 from callbacks.rows import Evaluation, Role, describe_checkpoint, finished, write_row
+from callbacks.seen import Seen
 from callbacks.summary import collect
 from datamodules.batch import VolumeBatch
 from datamodules.errors import UsageError
@@ -393,7 +394,7 @@ def test_overlays_of_a_large_noisy_volume_stay_small(tmp_path: Path) -> None:
     label = np.zeros(shape, bool)
     label[50:350, 150:250, 20:40] = True
     image = generator.normal(0.5, 0.05, shape).astype(np.float32)
-    write_overlay(tmp_path / "o.npz", image, label, generator.random(shape, np.float32) * label, (0.8, 0.8, 2.5))
+    write_overlay(tmp_path / "o.npz", Seen(image, label, generator.random(shape, np.float32) * label, (0.8, 0.8, 2.5)))
     assert (tmp_path / "o.npz").stat().st_size < 60_000
     axial, coronal, _ = read_slices(tmp_path / "o.npz")
     assert axial.aspect == 1

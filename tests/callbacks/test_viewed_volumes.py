@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from callbacks.seen import Seen
 from callbacks.viewed_volumes import FARTHEST_MM, SIDE_MM, write_volume
 
 SPACING = (2.0, 3.0, 4.0)
@@ -14,7 +15,7 @@ SPACING = (2.0, 3.0, 4.0)
 
 def written(path: Path, label: np.ndarray, probability: np.ndarray) -> dict[str, np.ndarray]:
     image = np.broadcast_to(np.linspace(0, 1, label.shape[2], dtype=np.float32), label.shape)  # brighter upwards
-    write_volume(path, image, label, probability.astype(np.float32), SPACING)
+    write_volume(path, Seen(image, label, probability.astype(np.float32), SPACING))
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 
@@ -53,7 +54,7 @@ def test_a_large_noisy_volume_stays_small_and_its_voxels_near_to_cubes(tmp_path:
     label[50:350, 150:250, 20:40] = True
     probability = rng.random(label.shape, np.float32) * label
     image = rng.normal(0.5, 0.05, label.shape).astype(np.float32)
-    write_volume(tmp_path / "v.npz", image, label, probability, (0.8, 0.8, 2.5))
+    write_volume(tmp_path / "v.npz", Seen(image, label, probability, (0.8, 0.8, 2.5)))
     assert (tmp_path / "v.npz").stat().st_size < 500_000
     with np.load(tmp_path / "v.npz") as file:
         assert max(file["image"].shape) <= 128

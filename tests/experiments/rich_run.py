@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from callbacks.seen import Seen
 from callbacks.viewed_volumes import write_volume
 from lightning_modules.metrics.record import DETAILS
 
@@ -47,7 +48,7 @@ def _volume(rng: np.random.Generator, path: Path, dice: float) -> None:
     apart = np.sqrt(((x - 0.5 * (1 - dice)) / 0.5) ** 2 + (y / 0.33) ** 2 + (z / 0.4) ** 2)
     image = (0.35 + 0.3 * (distance < 1) + rng.normal(0, 0.03, SHAPE)).clip(0, 1).astype(np.float32)
     probability = (1 / (1 + np.exp(12 * (apart - 1)))).astype(np.float32) * (dice > 0)
-    write_volume(path, image, distance < 1, probability, SPACING)
+    write_volume(path, Seen(image, distance < 1, probability, SPACING))
 
 
 def _measure(rng: np.random.Generator, row: dict[str, str]) -> None:
