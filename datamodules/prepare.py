@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from datamodules.atomic import write_json
 from datamodules.descriptions import complete, described
@@ -35,6 +34,7 @@ from datamodules.layouts.site import remarks
 from datamodules.overlap import Pair, Scan, find_pairs
 from datamodules.pool import Killed, run_all
 from datamodules.prepare_case import Outcome, Task, is_current, prepare_case, quick_key, writing
+from datamodules.progress import bar
 from datamodules.store import Spacing, StoredCase
 
 if TYPE_CHECKING:
@@ -248,17 +248,11 @@ def _prepare_all(
             outcomes[task.case.case] = old
         else:
             todo.append(task)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not (progress and todo)) as bar:
-        shown = bar.add_task(f"preparing {site}", total=len(todo))
+    with bar(progress and bool(todo)) as shown:
+        task_shown = shown.add_task(f"preparing {site}", total=len(todo))
         for task, result in run_all(prepare_case, todo, processes):
             outcomes[task.case.case] = Outcome(KILLED) if isinstance(result, Killed) else result
-            bar.advance(shown)
+            shown.advance(task_shown)
     return outcomes
 
 

@@ -24,9 +24,9 @@ from datamodules.preprocessing import Canonical, preprocess
 from datamodules.reading import RawCase, read_case
 from datamodules.store import CaseRecord, Spacing
 from datamodules.window import apply_window
-from experiments import launch
 from experiments.config import ExperimentConfig
 from experiments.configuration import load_experiment
+from experiments.devices import device_of
 from experiments.evaluation import inference_settings, refuse_pretrained
 from experiments.run_folder import RunFolder
 from lightning_modules.dual_ssl import DualSSLModule, InferenceSettings, load_module
@@ -117,7 +117,7 @@ def load_members(runs: Sequence[Path], overrides: Sequence[str]) -> tuple[list[M
         if sha256 in members:
             raise UsageError(f"{folder}: its weights are those of {members[sha256].run}; give each run once.")
         settings = inference_settings(config.evaluation)
-        members[sha256] = Member(folder, load_module(checkpoint).to(_device(config)), settings, sha256)
+        members[sha256] = Member(folder, load_module(checkpoint).to(device_of(config.trainer)), settings, sha256)
         configs.append(config)
     return [members[sha256] for sha256 in sorted(members)], configs[0]
 
@@ -192,15 +192,6 @@ def _padded(members: Sequence[Member], grids: dict[Spacing, Canonical]) -> list[
         if any(n < patch for n, patch in zip(shape, given.patch_size, strict=True)):
             return [f"its {_times(shape)} voxels at the run's spacing were padded to {_times(given.patch_size)}"]
     return []
-
-
-def _device(config: ExperimentConfig) -> torch.device:
-    wanted, there = config.trainer.accelerator, torch.cuda.is_available()
-    if wanted == "gpu" and not there:
-        raise UsageError("trainer.accelerator: gpu is asked for, but there is none; add trainer.accelerator=cpu.")
-    if not there or wanted == "cpu":
-        return torch.device("cpu")
-    return torch.device("cuda", launch.local_rank() % torch.cuda.device_count())
 
 
 def _record(case: Case, raw: RawCase, grid: Canonical) -> CaseRecord:

@@ -25,9 +25,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from datamodules import progress
 from datamodules.atomic import write_json
 from datamodules.errors import UsageError
 from datamodules.native import native_label, write_native
@@ -137,8 +136,7 @@ def _write(target: Path, items: list[Item], plan: dict[str, Any], split: Split) 
     for kind in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
         (part / kind).mkdir(parents=True, exist_ok=True)
     write_json(part / PLAN, plan)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with SIGNALS.at_once(), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with SIGNALS.at_once(), progress.bar(transient=True) as bar:
         for item in bar.track(items, description="writing"):
             image = part / f"images{item.part}" / f"{item.name}_0000.nii.gz"
             label = part / f"labels{item.part}" / f"{item.name}.nii.gz"

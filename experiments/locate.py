@@ -37,6 +37,28 @@ def find_experiment(name: str) -> Path:
     )
 
 
+def find_shipped(name: str, kind: str, folder: str) -> Path:
+    """The study or sweep file that ``name`` means: a path, or else one that comes with Pansite.
+
+    Args:
+        name: a path, or a shipped one as ``ablation`` or ``experiments/studies/ablation.yaml``.
+        kind: what it is called.
+        folder: where those that come with Pansite lie.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    stem, shipped = path.name.removesuffix(".yaml"), SHIPPED / folder
+    ours = (Path(), Path(folder), Path(SHIPPED.name) / folder)
+    if path.parent in ours and (shipped / f"{stem}.yaml").is_file():
+        return shipped / f"{stem}.yaml"
+    known = sorted(file.stem for file in shipped.glob("*.yaml"))
+    raise UsageError(f"{name}: there is no such file, and no shipped {kind} of that name; {did_you_mean(stem, known)}")
+
+
 def find_run(name: str) -> Path:
     """The run folder that ``name`` means: itself, or the only run in ``<run.root>/<name>``.
 

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from callbacks.measured import compared
 from callbacks.rows import Evaluation, finished, write_row
 from callbacks.summary import collect
 from callbacks.views import keep_views
+from datamodules import progress
 from datamodules.errors import CaseError, UsageError
 from datamodules.held_out import HeldOutDataModule
 from datamodules.native import from_native, native_grid
@@ -161,9 +160,8 @@ def _measure(
     done = finished(evaluation)
     todo = [case for case in cases if (case.record.site, case.record.case) not in done]
     say(f"{evaluation.checkpoint['name']}: {len(cases)} cases to evaluate, {len(todo) or 'none'} of them still missing")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = config.trainer.progress_bar and bool(todo)
-    with SIGNALS.at_once(), Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
+    with SIGNALS.at_once(), progress.bar(shown) as bar:
         task = bar.add_task("evaluating", total=len(todo))
         for case in todo:
             record = case.record

@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from datamodules import progress
 from datamodules.errors import CaseError, UsageError, one_line
 from experiments import launch
 from experiments.console import say, say_here
@@ -60,9 +58,7 @@ def predict(
         say(f"the mean of {len(members)} runs: {', '.join(str(member.run) for member in members)}")
     rank, ranks = launch.position()
     count: Counter[str] = Counter()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = Console(stderr=True)
-    with SIGNALS.at_once(), Progress(*columns, console=shown, transient=True, disable=not launch.first()) as bar:
+    with SIGNALS.at_once(), progress.bar(launch.first(), transient=True) as bar:
         # This process' share, where srun or torchrun has started several.
         for target in bar.track(targets[rank::ranks], description="predicting"):
             note = note_of(target.case, settings)

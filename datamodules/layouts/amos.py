@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from datamodules.layouts.files import example, inner, nifti_files, paired
+from datamodules.layouts.files import example, inner, paired_by_name
 from datamodules.layouts.site import LAYOUTS, About, Case, SiteConfig, checked_cases
 
 NAME = re.compile(r"amos_(\d{4})")
@@ -58,13 +58,7 @@ def evidence(root: Path) -> str | None:
 
 
 def _part(root: Path, part: str) -> list[Case]:
-    images, labels = root / f"images{part}", root / f"labels{part}"
-    return paired(
-        nifti_files(images),
-        nifti_files(labels),
-        image_at=lambda case: images / f"{case}.nii.gz",
-        label_at=lambda case: labels / f"{case}.nii.gz",
-    )
+    return paired_by_name(root / f"images{part}", root / f"labels{part}")
 
 
 def _told_from_mr(case: Case) -> Case:

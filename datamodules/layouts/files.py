@@ -75,6 +75,26 @@ def paired(
     return cases
 
 
+def paired_by_name(images: Path, labels: Path) -> list[Case]:
+    """A case for every ``<id>.nii.gz`` in a folder of images or in one of labels.
+
+    Args:
+        images: its folder; it may be missing.
+        labels: the same for labels.
+    """
+    return paired(
+        nifti_files(images),
+        nifti_files(labels),
+        image_at=lambda case: images / f"{case}.nii.gz",
+        label_at=lambda case: labels / f"{case}.nii.gz",
+    )
+
+
+def folder_each(root: Path, image: str, organ: str) -> list[Case]:
+    """A case for every folder in ``root`` that holds the file ``image`` or the mask ``organ``."""
+    return [Case(name, name, root / name / image, root / name / organ) for name in case_folders(root, image, organ)]
+
+
 def case_folders(root: Path, *files: str) -> list[str]:
     """The names of the folders in ``root`` that hold one of ``files``."""
     return [name for name in _names(root, files=False) if any((root / name / file).exists() for file in files)]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from datamodules.layouts.files import case_folders, example
+from datamodules.layouts.files import example, folder_each
 from datamodules.layouts.site import LAYOUTS, About, Case, SiteConfig, checked_cases
 
 NAME = re.compile(r"s\d{4}")
@@ -46,9 +46,7 @@ def cases(site: TotalSegmentatorSite) -> list[Case]:
     Raises:
         UsageError: no such folder, or no cases.
     """
-    root = site.path()
-    names = case_folders(root, IMAGE, ORGAN)
-    return checked_cases(site, [Case(name, name, root / name / IMAGE, root / name / ORGAN) for name in names])
+    return checked_cases(site, folder_each(site.path(), IMAGE, ORGAN))
 
 
 def evidence(root: Path) -> str | None:

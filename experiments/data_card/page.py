@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules.atomic import write_json, write_text
+from datamodules.atomic import finite, write_json, write_text
 from datamodules.case_statistics import BINS, PERCENTILES
 from datamodules.prepare import Preparation
 from datamodules.seal import Overlap
@@ -167,4 +167,4 @@ def _or_zero(value: float) -> float:
 
 
 def _plain(value: float) -> float | None:
-    return round(value, 4) if math.isfinite(value) else None
+    return finite(round(value, 4))

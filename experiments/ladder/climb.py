@@ -9,17 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from callbacks.checkpoint_io import chosen
-from datamodules.errors import UsageError
+from datamodules import progress
 from datamodules.native import to_native
 from datamodules.preprocessing import Canonical, preprocess
 from datamodules.store import CaseRecord, Spacing
 from datamodules.window import apply_window
 from experiments.config import ExperimentConfig
 from experiments.console import say
+from experiments.devices import device_of
 from experiments.evaluation import inference_settings
 from experiments.ladder.cells import Cells
 from experiments.ladder.pictures import keep, place_of
@@ -68,10 +67,9 @@ def climb(scans: Scans, plan: Plan, climbers: Sequence[Climber]) -> None:
     if not todo:
         return
     models = {climber.name: _model(climber) for climber in climbers if any(climber in some for some in todo.values())}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = climbers[0].config.trainer.progress_bar
     # What is measured stays: a scheduler's notice need not wait for the end.
-    with SIGNALS.at_once(), Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
+    with SIGNALS.at_once(), progress.bar(shown) as bar:
         task = bar.add_task("climbing", total=missing)
         for (case, rung), wanting in todo.items():
             scan = scans.scan(case, rung)
@@ -116,13 +114,7 @@ def _model(climber: Climber) -> DualSSLModule:
     module.inference = inference_settings(config.evaluation)
     if config.trainer.channels_last:
         module.use_channels_last()
-    return module.to(_device(config))
-
-
-def _device(config: ExperimentConfig) -> torch.device:
-    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise UsageError("trainer.accelerator: gpu is asked for, but there is none; add trainer.accelerator=cpu.")
-    return torch.device("cuda" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+    return module.to(device_of(config.trainer))
 
 
 def _precision(name: str, device: torch.device) -> AbstractContextManager[object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from datamodules.atomic import atomic_file, write_json, write_text
+from datamodules.atomic import atomic_file, finite, write_json, write_text
 from experiments.ladder import words
 from experiments.ladder.found import METRICS, Climb, Ladder
 from experiments.statistics import Estimate
@@ -109,7 +108,7 @@ def _curve(found: Ladder, climb: Climb, factor: str, metric: str) -> list[dict[s
 
 def _plain(value: Estimate) -> list[float | None]:
     """Value, low, high."""
-    return [number if math.isfinite(number) else None for number in asdict(value).values()]
+    return [finite(number) for number in asdict(value).values()]
 
 
 def _cells(found: Ladder) -> Iterator[Mapping[str, Any]]:

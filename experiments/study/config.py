@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.errors import UsageError
 from experiments.configuration.build import build_section
 from experiments.configuration.faults import Faults, did_you_mean
 from experiments.configuration.layers import read_layers, shown
 from experiments.configuration.merge import merge
 from experiments.configuration.nodes import Items, Mapping, Node, Scalar
 from experiments.configuration.schema import Slot, slots
-from experiments.locate import SHIPPED
+from experiments.locate import SHIPPED, find_shipped
 
 Look = Literal["dev", "test"]
 STUDIES = SHIPPED / "studies"
@@ -95,14 +94,7 @@ def find_study(name: str) -> Path:
     Raises:
         UsageError: there is none.
     """
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    stem = path.name.removesuffix(".yaml")
-    if (STUDIES / f"{stem}.yaml").is_file() and path.parent in (Path(), Path("experiments/studies"), Path("studies")):
-        return STUDIES / f"{stem}.yaml"
-    known = sorted(file.stem for file in STUDIES.glob("*.yaml"))
-    raise UsageError(f"{name}: there is no such file, and no shipped study of that name; {did_you_mean(stem, known)}")
+    return find_shipped(name, "study", STUDIES.name)
 
 
 def load_study(path: Path) -> Study:

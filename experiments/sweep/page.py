@@ -8,6 +8,7 @@ from pathlib import Path
 from experiments.pages import render as pages
 from experiments.sweep import figures
 from experiments.sweep.opened import Opened
+from experiments.sweep.plain import is_number
 from experiments.sweep.show import BEST, PEEKED, said, short_names
 from experiments.sweep.study import Shown, Study
 
@@ -41,7 +42,7 @@ def render(opened: Opened, study: Study, trials: Sequence[Shown], best: Shown | 
         best_file=BEST,
         command=command,
         keys=keys,
-        numeric={key for key in keys if all(_is_number(trial.values[key]) for trial in trials)},
+        numeric={key for key in keys if all(is_number(trial.values[key]) for trial in trials)},
         names=names,
         metric=metric,
         mapping=study.mapping(),
@@ -53,7 +54,3 @@ def render(opened: Opened, study: Study, trials: Sequence[Shown], best: Shown | 
         else "",
         importance=figures.importance(importances, names) if importances else "",
     )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -6,7 +6,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from experiments.sweep.file import Early
+from experiments.sweep.early import Early
 
 
 class WandbHyperband(BasePruner):

@@ -20,7 +20,7 @@ from experiments.configuration import Loaded, load_experiment
 from experiments.console import first_rank, say
 from experiments.ending import job_id
 from experiments.run_folder import RunFolder
-from experiments.sweep.file import VALIDATION, Metric
+from experiments.sweep.metric import VALIDATION, Metric
 from experiments.sweep.opened import Opened, reopen
 from experiments.sweep.study import Study, Taken
 from experiments.sweep.watching import Pruned, Watch, watched

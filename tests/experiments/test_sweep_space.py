@@ -19,7 +19,9 @@ from wandb.sdk.sweeps.scheduler.optuna import sweep_parameter_to_distribution
 
 from experiments.configuration.faults import Faults
 from experiments.configuration.layers import parse_yaml
-from experiments.sweep.file import Early, Metric, bands, read_sweep
+from experiments.sweep.early import Early, bands
+from experiments.sweep.file import read_sweep
+from experiments.sweep.metric import Metric
 from experiments.sweep.parameters import Parameter, read_parameters
 from experiments.sweep.pruning import WandbHyperband
 from experiments.sweep.space import Dimension, dimension
