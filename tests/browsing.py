@@ -20,7 +20,9 @@ def opened(browser: Browser, file: Path, **settings: Any) -> Iterator[Page]:
     At its end nothing may have been said on the console, gone wrong in a script, or been asked of any network.
     """
     said: list[str] = []
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
+    # Nothing is to move while it is pointed at.
+    usual = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+    context = browser.new_context(**{**usual, **settings})
     try:
         page = context.new_page()
         page.on("console", lambda message: said.append(f"console: {message.text}"))
@@ -74,7 +76,7 @@ def faults(page: Page) -> list[str]:
 
 
 def check(browser: Browser, file: Path) -> None:
-    """What holds of every page: no error, no request, no sideways scrolling at 800 pixels, in light and dark."""
+    """What holds of every page, dark at 800 pixels: no error, no request, nothing sideways, no need of a mouse."""
     with opened(browser, file, viewport={"width": NARROW, "height": 900}, color_scheme="dark") as page:
         assert overflow(page) == []
         assert not faults(page), faults(page)
@@ -82,6 +84,44 @@ def check(browser: Browser, file: Path) -> None:
             "(({ backgroundColor, color }) => [backgroundColor, color])(getComputedStyle(document.body))"
         )
         assert brightness(paper) < 60 < 200 < brightness(ink)
+        reached(page)
+        answers(page)
+
+
+def reached(page: Page) -> None:
+    """The keyboard can pass over what comes before the content, and shows where it is."""
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('main') !== null")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def answers(page: Page) -> None:
+    """Every plot tells of its marks by key, the first of each kind by pointer; a table sorts by key."""
+    plots = page.locator("svg.plot[tabindex]")
+    assert plots.count()
+    silent = plots.evaluate_all(
+        """(plots) => plots.filter((svg) => {
+          svg.focus();
+          svg.dispatchEvent(new KeyboardEvent("keydown", { key: "End" }));
+          const tip = document.getElementById("tip");
+          return tip.hidden || !tip.textContent;
+        }).map((svg) => svg.getAttribute("aria-label"))"""
+    )
+    assert silent == []
+    tip = page.locator("#tip")
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    for mark in (page.locator("svg.plot[data-points]").first, page.locator("svg.plot [data-tip]").first):
+        if mark.count():
+            mark.hover(force=True)  # the line through it may lie on top
+            assert tip.is_visible()
+            page.mouse.move(1, 1)
+            assert tip.is_hidden()
+    page.locator("table[data-sortable] th button").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("th[aria-sort=ascending]").count() == 1
 
 
 def brightness(colour: str) -> float:

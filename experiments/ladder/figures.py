@@ -101,7 +101,7 @@ def _said(found: Ladder, factor: Factor, metric: str, place: int) -> str:
         own = climb.curves[factor.name, metric]
         change = f", {ranged(own.changes[place], signed=True)} from 0" if place else ""
         told.append(f"{short(climb.name)}: {LABELS[metric]} {number(own.means[place].value)}{change}")
-    return f"{factor.said} {found.levels[place]:g} · " + " · ".join(told)
+    return "\n".join([f"{factor.said} {found.levels[place]:g}", *told])
 
 
 def _band(curve: Curve) -> list[tuple[float, float]]:

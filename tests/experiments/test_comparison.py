@@ -9,7 +9,6 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -22,15 +21,10 @@ from experiments.comparison.measured import FACTS, CaseScore, Evaluated, rows_of
 from experiments.comparison.pool import pools
 from experiments.pages.words import leading
 from experiments.run_folder import RunFolder
-from tests.browsing import check, opened
 from tests.experiments.fake_runs import finish
 from tests.experiments.rich_run import enrich
 from tests.experiments.test_report import make_run
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-pytest_plugins = ["tests.chromium"]
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -167,15 +161,6 @@ def test_the_page_stands_alone_has_every_method_and_case_and_keeps_its_bytes(fou
     assert html.count("data-sortable") >= 4
     write(found, written / "again", "table")
     assert (written / "again" / "table.html").read_text() == html
-
-
-def test_the_page_stands_in_a_browser_and_its_cases_answer(browser: Browser, written: Path) -> None:
-    check(browser, written / "table.html")
-    with opened(browser, written / "table.html") as page:
-        plot = page.locator("svg.plot[id], svg.plot").filter(has=page.locator("use[data-tip]")).last
-        plot.focus()
-        page.keyboard.press("End")
-        assert "HU around the pancreas" in (page.locator("#tip").text_content() or "")
 
 
 def test_what_a_run_knows_of_its_scans_is_compared_with_the_difference(tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from jinja2 import UndefinedError
@@ -16,14 +14,7 @@ from experiments.pages.columns import column
 from experiments.pages.render import render
 from experiments.pages.scatter import Dot, looks, scatter
 from experiments.pages.svg import inline
-from experiments.sweep.page import render as render_sweep
-from experiments.sweep.study import Shown
-from tests.browsing import check
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-pytest_plugins = ["tests.chromium"]
 EVIL = "</title><script>document.title = 'run'</script>"
 
 
@@ -70,31 +61,3 @@ def test_a_frame_escapes_all_names_and_shows_nothing_that_is_not_there(tmp_path:
     assert 'data-value="0.5"' in page
     with pytest.raises(UndefinedError):
         render(template, contents=[])
-
-
-def sweep(reason: str) -> str:
-    trials = [
-        Shown(
-            n,
-            "failed" if n == 3 else "done",
-            {"optimizer.lr": 10.0**-n},
-            None if n == 3 else 0.5 + n / 10,
-            None,
-            reason if n == 3 else "",
-        )
-        for n in range(5)
-    ]
-    metric = SimpleNamespace(name="val/dice", maximize=True)
-    plan: Any = SimpleNamespace(
-        name=EVIL, experiment="mine", method="bayes", metric=metric, parameters=[SimpleNamespace(key="optimizer.lr")]
-    )
-    opened: Any = SimpleNamespace(plan=plan, overrides=[EVIL], peeking=False)
-    study: Any = SimpleNamespace(importances=lambda: {"optimizer.lr": 1.0}, mapping=lambda: [EVIL])
-    return render_sweep(opened, study, trials, trials[4], "pansite run mine")
-
-
-@pytest.mark.slow
-def test_the_page_of_a_sweep_stands_in_a_browser(browser: Browser, tmp_path: Path) -> None:
-    page = tmp_path / "sweep.html"
-    page.write_text(sweep(EVIL), encoding="utf-8")
-    check(browser, page)
