@@ -80,14 +80,14 @@ def _methods(found: Comparison) -> Table:
 
 
 def _method(row: Row, final: bool) -> tuple[str, ...]:
-    share = between(Estimate(*(100 * value for value in _numbers(row.failures))), 1)
+    share, low, high = (number(100 * value, 1) for value in _numbers(row.failures))
     return (
         row.method,
         str(len(row.seeds)),
         between(row.macro["dice"]),
         between(row.macro["nsd"]),
         between(row.macro["hd95"], 1),
-        f"{row.failed} of {row.tested}" + (f" ({share} %)" if row.failed else ""),
+        f"{row.failed} of {row.tested}" + (f" ({share} %) [{low}, {high} %]" if row.failed else ""),
         f"{row.worst} {between(row.worst_dice)}",
         number(row.validation),
         *((between(row.source_test), between(row.gap, signed=True)) if final else ()),

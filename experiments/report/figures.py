@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
 from experiments.pages.plots import WIDTH, calm, short, smooth, swarm, thinned
 from experiments.pages.svg import HELD_OUT, INK, MUTED, SERIES, SOURCE, inline
@@ -99,7 +99,7 @@ def _lines(curves: dict[str, Curve], names: Sequence[str], plot: str, label: str
         axes.plot(steps, smooth(values), color=colours[name], linewidth=1.7, label=name.replace("_", " "))
     if log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+        axes.yaxis.set_major_locator(_ticks(*axes.get_ylim()))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_ylabel(label)
@@ -109,6 +109,13 @@ def _lines(curves: dict[str, Curve], names: Sequence[str], plot: str, label: str
     )  # fmt: skip
     ends = "; ".join(f"{name} ends at {curve.values[-1]:.3g}" for name, curve in curves.items())
     return inline(figure, plot, f"{label} by training step: {ends}", points=_said(curves))
+
+
+def _ticks(low: float, high: float) -> Locator:
+    """Of a log scale: decades alone leave a short one without a number to read it by."""
+    if high < 4 * low:
+        return MaxNLocator(4)
+    return LogLocator(subs=(1, 2, 5)) if high < 100 * low else LogLocator(numticks=6)
 
 
 def _said(curves: Mapping[str, Curve]) -> list[tuple[float, str]]:
@@ -170,6 +177,6 @@ def _panel() -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     calm(axes, grid="y")
     axes.set_xlabel("step")
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}".replace(",", " ")))
     return figure, axes
