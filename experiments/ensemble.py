@@ -190,7 +190,8 @@ def _padded(members: Sequence[Member], grids: dict[Spacing, Canonical]) -> list[
         given = member.module.preprocessing
         shape = grids[given.spacing].image.shape
         if any(n < patch for n, patch in zip(shape, given.patch_size, strict=True)):
-            return [f"its {_times(shape)} voxels at the run's spacing were padded to {_times(given.patch_size)}"]
+            padded = [max(n, patch) for n, patch in zip(shape, given.patch_size, strict=True)]
+            return [f"its {_times(shape)} voxels at the run's spacing were padded to {_times(padded)}"]
     return []
 
 
