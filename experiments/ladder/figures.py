@@ -23,6 +23,8 @@ _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
 _MARKS = ("o", "s", "^")
 _STEPS = (1, 2, 5, 10)
 """Between ticks, so that two decimals write them."""
+_LEAST = 0.05
+"""Lost Dice that the scale of the costs reaches at least, so that two decimals write its ticks."""
 _SMALL = 3.7
 """Inches of a figure of which three share a row."""
 
@@ -48,6 +50,8 @@ def costs(found: Ladder) -> Markup:
     axes.set_yticks([block * step + middle for block in range(len(order))], [factor.said for factor in order])
     axes.tick_params(axis="y", labelsize=9.5, labelcolor=INK)
     axes.set_ylim(step * len(order) - 1.0, -0.8)
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, -_LEAST), high)
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=_STEPS))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plus(value, 2)))
     axes.set_xlabel(f"change in Dice from level 0 to {found.top:g}")

@@ -200,7 +200,8 @@ def _told(looks: Sequence[int]) -> list[str]:
         return []
     if not max(looks):
         return ["They had never been looked at before."]
-    return [f"They had been looked at before under {max(looks)} other weights or settings."]
+    often = "once" if max(looks) == 1 else f"{max(looks)} times"
+    return [f"They had been looked at {often} before, under other weights or settings."]
 
 
 def _folder(given: Sequence[Given], found: Ladder) -> Path:
