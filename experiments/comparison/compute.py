@@ -94,6 +94,7 @@ class Comparison:
         sites: held-out sites, in order.
         sources: sites that were trained on.
         tolerance: of the NSD, mm.
+        largest_component: whether smaller pieces of predicted masks were left out.
         rows: the methods.
         reference: the name of the one that the others are compared with.
         against: the others.
@@ -107,6 +108,7 @@ class Comparison:
     sites: tuple[str, ...]
     sources: tuple[str, ...]
     tolerance: float
+    largest_component: bool
     rows: tuple[Row, ...]
     reference: str
     against: tuple[Against, ...]
@@ -143,6 +145,7 @@ def compare(
         tuple(dict.fromkeys(site for _, site in pairs)),
         tuple(dict.fromkeys(source for source, _ in pairs)),
         by_name[reference].tolerance,
+        by_name[reference].largest_component,
         tuple(_row(pool, final) for pool in pools),
         reference,
         _against(by_name[reference], [pool for pool in pools if pool.method != reference], final),

@@ -33,6 +33,7 @@ class Pool:
         failed: those of them whose prediction or label alone is empty.
         validation: mean over the runs of the best Dice on source validation; None where it is not known of all.
         tolerance: of the NSD, mm.
+        largest_component: whether smaller pieces of predicted masks were left out.
         facts: what is known of each scan, by site and case.
     """
 
@@ -45,6 +46,7 @@ class Pool:
     failed: int
     validation: float | None
     tolerance: float
+    largest_component: bool
     facts: dict[tuple[str, str], Mapping[str, float]]
 
 
@@ -108,6 +110,7 @@ def _pool(method: str, runs: Sequence[Evaluated]) -> Pool:
         sum(failures),
         float(np.mean(validations)) if len(validations) == len(runs) else None,
         float(runs[0].protocol.get("tolerance_mm", np.nan)),
+        bool(runs[0].protocol.get("largest_component", False)),
         {(score.site, score.case): score.facts for run in runs for score in run.scores},
     )
 

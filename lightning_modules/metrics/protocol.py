@@ -22,16 +22,18 @@ UNMEASURED = (
 """What has no value, as ``summary.json`` holds it."""
 
 
-def how_measured(tolerance: float, spacings: Sequence[float] | None = None) -> str:
+def how_measured(tolerance: float, spacings: Sequence[float] | None = None, largest_component: bool = False) -> str:
     """The sentence above a table: tolerance, grid, spacing and what becomes of empty masks.
 
     Args:
         tolerance: of the NSD, mm.
         spacings: the smallest and the largest edge of a voxel among the cases, mm, where they are known.
+        largest_component: whether smaller pieces of a predicted mask were left out.
     """
     edges = "" if spacings is None else f" (voxel edges of {spacings[0]:.3g} to {spacings[1]:.3g} mm)"
+    of = ", of a prediction its largest connected piece alone" if largest_component else ""
     return (
-        f"Measured case by case on each case’s native grid in its own spacing{edges}, NSD at a tolerance of "
+        f"Measured case by case on each case’s native grid in its own spacing{edges}{of}, NSD at a tolerance of "
         f"{tolerance:g} mm; no case is left out: where prediction or label alone is empty, a failure, Dice and NSD are "
         f"0 and distances the volume’s diagonal, and where both are empty, Dice and NSD are 1 and distances 0."
     )
