@@ -69,8 +69,8 @@ class PerCaseEvaluation(Callback):
 
     def _compared(self, case: StoredCase, probability: NDArray[np.float32]) -> CaseMetrics:
         record = case.record
-        largest = bool(self.evaluation.inference.get("largest_component", False))
-        prediction = mask_of(to_native(probability, record), largest).astype(np.uint8)
+        smallest = float(self.evaluation.inference.get("smallest_piece", 0))
+        prediction = mask_of(to_native(probability, record), smallest).astype(np.uint8)
         if (path := self.evaluation.prediction_path(record.site, record.case)) is not None:
             write_native(path, prediction, record, note=self.evaluation.signature(record))
         return compared(case, prediction, self.evaluation.tolerance)

@@ -159,17 +159,25 @@ def resampled(
     return found
 
 
-def largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest connected piece of a mask, voxels that meet at a corner being connected; of equals the first."""
+def larger_pieces(mask: NDArray[np.bool_], smallest: float) -> NDArray[np.bool_]:
+    """A mask without its small connected pieces, voxels that meet at a corner being connected.
+
+    Args:
+        mask: D×H×W.
+        smallest: share of the largest piece's voxels below which a piece is left out, in [0, 1]; 1 keeps the largest
+            alone, 0 all of them.
+    """
     from scipy import ndimage
 
+    if smallest == 0 or not mask.any():
+        return mask
     found = np.zeros_like(mask)
-    if not mask.any():
-        return found
     low, high = _bounds(mask)
     box = tuple(slice(int(first), int(last)) for first, last in zip(low, high, strict=True))
     pieces, _ = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
-    found[box] = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    found[box] = (sizes >= smallest * sizes.max())[pieces] & (pieces > 0)
     return found
 
 

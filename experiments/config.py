@@ -63,7 +63,8 @@ class EvaluationConfig:
         checkpoint: the best by source validation, or the last.
         overlap: of neighbouring windows, as a share of the patch.
         flips: average over mirrored inputs.
-        largest_component: of each predicted mask keep the largest connected piece alone.
+        smallest_piece: pieces of a predicted mask under this share of its largest piece are left out; 0 keeps all, 1
+            the largest alone.
         tolerance: of the NSD, mm.
         predictions: write predictions as NIfTI.
         nnunet: also write each site's results as nnU-Net's summary.json.
@@ -74,7 +75,7 @@ class EvaluationConfig:
     checkpoint: Literal["best", "last"] = "best"
     overlap: float = 0.5
     flips: bool = False
-    largest_component: bool = False
+    smallest_piece: float = 0.0
     tolerance: float = 2.0
     predictions: bool = False
     nnunet: bool = False

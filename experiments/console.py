@@ -63,8 +63,8 @@ def show_summary(summary: dict[str, Any]) -> None:
     """Print the table of ``evaluation/summary.json``: a row per site, then held-out macro mean and gap."""
     if not first_rank():
         return
-    largest = summary.get("inference", {}).get("largest_component", False)
-    say(how_measured(summary["tolerance_mm"], summary.get("voxel_edges_mm"), largest))
+    smallest = summary.get("inference", {}).get("smallest_piece", 0)
+    say(how_measured(summary["tolerance_mm"], summary.get("voxel_edges_mm"), smallest))
     table = Table(box=SIMPLE_HEAD, padding=(0, 0))
     table.add_column("site", no_wrap=True)
     for column in ("n", "Dice ± sd", "median", f"NSD {summary['tolerance_mm']:g} mm", "HD95 mm", "failed", "prior"):

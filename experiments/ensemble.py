@@ -144,7 +144,7 @@ def predict_case(members: Sequence[Member], case: Case, check_ct: bool = True, u
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise CaseError(f"{case.image}: there is not enough memory for it") from error
     record = _record(case, raw, grids[next(iter(grids))])
-    found = mask_of(mean, members[0].settings.largest_component)
+    found = mask_of(mean, members[0].settings.smallest_piece)
     notes = list(raw.warnings) + _padded(members, grids)
     if (beside := (mean > THRESHOLD) & ~found).any():
         notes.append(f"{_volume_ml(beside, record):.1f} ml in smaller pieces left out")

@@ -108,7 +108,7 @@ def _evaluate(config: ExperimentConfig, run: RunFolder) -> dict[str, Any]:
 
 def inference_settings(config: EvaluationConfig) -> InferenceSettings:
     """How masks come about."""
-    return InferenceSettings(config.overlap, config.flips, config.largest_component)
+    return InferenceSettings(config.overlap, config.flips, config.smallest_piece)
 
 
 def _write_nnunet(config: ExperimentConfig, run: RunFolder, evaluation: Evaluation) -> None:

@@ -15,7 +15,7 @@ from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.grids import largest_piece
+from datamodules.grids import larger_pieces
 
 THRESHOLD = 0.5
 """Above which a voxel is pancreas."""
@@ -31,12 +31,12 @@ class InferenceSettings:
     Attributes:
         overlap: of neighbouring windows, as a share of the window, in [0, 1).
         flips: average over the eight mirrored inputs.
-        largest_component: of the mask keep the largest connected piece alone.
+        smallest_piece: pieces of the mask under this share of its largest piece are left out.
     """
 
     overlap: float = 0.5
     flips: bool = False
-    largest_component: bool = False
+    smallest_piece: float = 0.0
 
 
 def predict_probability(
@@ -69,12 +69,11 @@ def predict_probability(
     return total / len(flips)
 
 
-def mask_of(probability: NDArray[np.float32], largest_component: bool = False) -> NDArray[np.bool_]:
+def mask_of(probability: NDArray[np.float32], smallest_piece: float = 0.0) -> NDArray[np.bool_]:
     """The voxels that are pancreas.
 
     Args:
         probability: D×H×W in [0, 1].
-        largest_component: leave smaller pieces out.
+        smallest_piece: pieces under this share of the largest one are left out, in [0, 1].
     """
-    found = probability > THRESHOLD
-    return largest_piece(found) if largest_component else found
+    return larger_pieces(probability > THRESHOLD, smallest_piece)

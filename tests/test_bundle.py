@@ -121,10 +121,10 @@ def test_its_options_are_those_of_predict(
     one.mkdir()
     (one / "oblique.nii.gz").symlink_to(scans / "oblique.nii.gz")
     code, _, err = pansite(
-        "predict", run, one / "oblique.nii.gz", "--output", tmp_path / "ours", "largest_component=true", "flips=true"
+        "predict", run, one / "oblique.nii.gz", "--output", tmp_path / "ours", "smallest_piece=1", "flips=true"
     )
     assert code == 0, err
-    in_process(dataset_dir=str(one), output_dir=str(tmp_path / "theirs"), flips=True, largest_component=True)
+    in_process(dataset_dir=str(one), output_dir=str(tmp_path / "theirs"), flips=True, smallest_piece=1.0)
     (ours,), (theirs,) = masks(tmp_path / "ours").values(), masks(tmp_path / "theirs").values()
     np.testing.assert_array_equal(theirs, ours)
 

@@ -96,7 +96,7 @@ def inference(network: PlainNetwork, given: Preprocessing, settings: InferenceSe
         "checkpoint": "$@bundle_root + '/models/model.pt'",
         "overlap": settings.overlap,
         "flips": settings.flips,
-        "largest_component": settings.largest_component,
+        "smallest_piece": settings.smallest_piece,
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "network_def": {"_target_": network.name, **network.arguments},
         "network": {
@@ -129,7 +129,7 @@ def inference(network: PlainNetwork, given: Preprocessing, settings: InferenceSe
             "transforms": [
                 {
                     "_target_": f"{parts}.ToNativeLabeld", "keys": "pred", "image": "image", "threshold": THRESHOLD,
-                    "largest_component": "@largest_component",
+                    "smallest_piece": "@smallest_piece",
                 },
                 {
                     "_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "",

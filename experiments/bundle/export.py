@@ -125,7 +125,7 @@ def _told(
         monai=described["monai_version"],
         overlap=settings.overlap,
         flips=str(settings.flips).lower(),
-        largest=str(settings.largest_component).lower(),
+        smallest=f"{settings.smallest_piece:g}",
         network=network.name,
         scores=scores,
     )

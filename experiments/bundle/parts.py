@@ -19,7 +19,7 @@ from monai.utils import convert_to_tensor
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from datamodules.grids import Spacing, largest_piece, resampled, training_grid
+from datamodules.grids import Spacing, larger_pieces, resampled, training_grid
 from lightning_modules.inference import InferenceSettings, predict_probability
 
 
@@ -98,7 +98,7 @@ class ToNativeLabeld(MapTransform):  # type: ignore[misc]  # untyped
         keys: of 1×D×H×W probabilities.
         image: key of the image that they are of, as :class:`ToTrainingGridd` left it.
         threshold: above which a voxel is pancreas.
-        largest_component: keep the largest connected piece alone.
+        smallest_piece: pieces under this share of the largest piece are left out.
         allow_missing_keys: as MONAI has it.
     """
 
@@ -107,11 +107,11 @@ class ToNativeLabeld(MapTransform):  # type: ignore[misc]  # untyped
         keys: KeysCollection,
         image: str = "image",
         threshold: float = 0.5,
-        largest_component: bool = False,
+        smallest_piece: float = 0.0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.image, self.threshold, self.largest_component = image, threshold, largest_component
+        self.image, self.threshold, self.smallest_piece = image, threshold, smallest_piece
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the probabilities."""
@@ -123,8 +123,7 @@ class ToNativeLabeld(MapTransform):  # type: ignore[misc]  # untyped
             probability = np.asarray(found[key][0].cpu(), dtype=np.float32)
             grid = np.asarray(image.affine.cpu(), dtype=np.float64)
             label = resampled(probability, grid, affine, (width, height, depth)) > self.threshold
-            if self.largest_component:
-                label = largest_piece(label)
+            label = larger_pieces(label, self.smallest_piece)
             voxels = torch.from_numpy(label.astype(np.uint8))[None]
             found[key] = _placed(voxels, affine, image)
         return found

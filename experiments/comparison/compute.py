@@ -94,7 +94,7 @@ class Comparison:
         sites: held-out sites, in order.
         sources: sites that were trained on.
         tolerance: of the NSD, mm.
-        largest_component: whether smaller pieces of predicted masks were left out.
+        smallest_piece: pieces of a predicted mask under this share of its largest were left out; 0 for none.
         rows: the methods.
         reference: the name of the one that the others are compared with.
         against: the others.
@@ -108,7 +108,7 @@ class Comparison:
     sites: tuple[str, ...]
     sources: tuple[str, ...]
     tolerance: float
-    largest_component: bool
+    smallest_piece: float
     rows: tuple[Row, ...]
     reference: str
     against: tuple[Against, ...]
@@ -145,7 +145,7 @@ def compare(
         tuple(dict.fromkeys(site for _, site in pairs)),
         tuple(dict.fromkeys(source for source, _ in pairs)),
         by_name[reference].tolerance,
-        by_name[reference].largest_component,
+        by_name[reference].smallest_piece,
         tuple(_row(pool, final) for pool in pools),
         reference,
         _against(by_name[reference], [pool for pool in pools if pool.method != reference], final),

@@ -33,7 +33,7 @@ class Pool:
         failed: those of them whose prediction or label alone is empty.
         validation: mean over the runs of the best Dice on source validation; None where it is not known of all.
         tolerance: of the NSD, mm.
-        largest_component: whether smaller pieces of predicted masks were left out.
+        smallest_piece: pieces of a predicted mask under this share of its largest were left out; 0 for none.
         facts: what is known of each scan, by site and case.
     """
 
@@ -46,7 +46,7 @@ class Pool:
     failed: int
     validation: float | None
     tolerance: float
-    largest_component: bool
+    smallest_piece: float
     facts: dict[tuple[str, str], Mapping[str, float]]
 
 
@@ -110,7 +110,7 @@ def _pool(method: str, runs: Sequence[Evaluated]) -> Pool:
         sum(failures),
         float(np.mean(validations)) if len(validations) == len(runs) else None,
         float(runs[0].protocol.get("tolerance_mm", np.nan)),
-        bool(runs[0].protocol.get("largest_component", False)),
+        float(runs[0].protocol.get("smallest_piece", 0)),
         {(score.site, score.case): score.facts for run in runs for score in run.scores},
     )
 

@@ -145,7 +145,7 @@ def heads(found: Comparison) -> list[str]:
     """The sentences that stand above the tables."""
     about = [" ".join(found.about.split())] if found.about else []
     look = [f"Look: {found.look}. {LOOKS[found.look]}"] if found.look else []
-    return [*about, *look, how_measured(found.tolerance, largest_component=found.largest_component)]
+    return [*about, *look, how_measured(found.tolerance, smallest_piece=found.smallest_piece)]
 
 
 def feet(found: Comparison) -> list[str]:

@@ -110,6 +110,7 @@ RANGES: dict[str, Range] = {
     "trainer.checkpoint_minutes": _POSITIVE,
     "trainer.log_every": _COUNT,
     "evaluation.overlap": _BELOW_ONE,
+    "evaluation.smallest_piece": _SHARE,
     "evaluation.tolerance": _POSITIVE,
     "evaluation.prediction_labels": _COUNT,
     "logging.panel_every": _NOT_NEGATIVE,

@@ -104,7 +104,7 @@ def measure(
         keep(picture, grid, scan.label, probability, record, model.preprocessing.window)
     found = to_native(probability, record)
     edges = np.linalg.norm(scan.affine[:3, :3], axis=0).tolist()
-    mask = mask_of(found, config.evaluation.largest_component)
+    mask = mask_of(found, config.evaluation.smallest_piece)
     return case_metrics(mask, scan.label, edges, config.evaluation.tolerance)
 
 

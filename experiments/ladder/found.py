@@ -75,7 +75,7 @@ class Ladder:
         levels: rising, from 0.
         cases: ids.
         tolerance: of the NSD, mm.
-        largest_component: whether smaller pieces of predicted masks were left out.
+        smallest_piece: pieces of a predicted mask under this share of its largest were left out; 0 for none.
         climbs: the runs, the first one being what the others are compared with.
         remarks: what is to be known of the scans, a sentence each.
     """
@@ -86,7 +86,7 @@ class Ladder:
     levels: tuple[float, ...]
     cases: tuple[str, ...]
     tolerance: float
-    largest_component: bool
+    smallest_piece: float
     climbs: tuple[Climb, ...]
     remarks: tuple[str, ...]
 
@@ -133,7 +133,7 @@ def find(
         levels=plan.levels,
         cases=tuple(scans.cases),
         tolerance=climbers[0].config.evaluation.tolerance,
-        largest_component=climbers[0].config.evaluation.largest_component,
+        smallest_piece=climbers[0].config.evaluation.smallest_piece,
         climbs=climbs,
         remarks=(*scans.remarks, *remarks),
     )

@@ -90,7 +90,7 @@ def ladder(words: Sequence[str], overrides: Sequence[str], options: Options) -> 
     if len(runs) > MOST_RUNS:
         raise UsageError(f"pansite ladder: {len(runs)} runs are too many for one picture; give at most {MOST_RUNS}.")
     given = [_given(RunFolder.existing(run), overrides) for run in runs]
-    for key, value in (("tolerance", "2"), ("largest_component", "false")):
+    for key, value in (("tolerance", "2"), ("smallest_piece", "0")):
         if len({getattr(each.config.evaluation, key) for each in given}) > 1:
             raise UsageError(f"pansite ladder: the runs differ in evaluation.{key}; add {key}={value} to the command.")
     with ExitStack() as held:

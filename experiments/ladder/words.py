@@ -33,7 +33,7 @@ def findings(found: Ladder) -> list[str]:
 def heads(found: Ladder) -> list[str]:
     """What has to be known to read the tables."""
     scans = f"{found.scans[0].upper()}{found.scans[1:]}."
-    return [f"{scans} {how_measured(found.tolerance, largest_component=found.largest_component)}", *found.remarks]
+    return [f"{scans} {how_measured(found.tolerance, smallest_piece=found.smallest_piece)}", *found.remarks]
 
 
 def feet(found: Ladder) -> list[str]:

@@ -61,7 +61,7 @@ def collect(folder: Path) -> Results:
             looks={site: int(looks) for site, looks in summary.get("looks_before", {}).items()},
             leaks=_leaks(run.overlap, summary),
             voxel_edges=_edges(summary.get("voxel_edges_mm")),
-            largest_component=bool(summary.get("inference", {}).get("largest_component", False)),
+            smallest_piece=float(summary.get("inference", {}).get("smallest_piece", 0)),
             doubt=_doubt(summary),
             card=_json(run.data_card, optional=True).get("sites", {}),
             hashes=_hashes(run, cases),

@@ -133,7 +133,7 @@ class Results:
         looks: by held-out site, how many other looks were taken at it before; empty where no ledger tells.
         leaks: held-out cases that the run was tested on although their scans are the source's.
         voxel_edges: the smallest and the largest edge of a voxel among all cases, mm, or None where they are not known.
-        largest_component: whether smaller pieces of predicted masks were left out.
+        smallest_piece: pieces of a predicted mask under this share of its largest were left out; 0 for none.
         doubt: Spearman's ρ of uncertainty and error over the held-out cases, or None where it is not known.
         card: the sites' data card as plain containers, by site; empty where the evaluation kept none.
         hashes: SHA-256 by what it is of.
@@ -159,7 +159,7 @@ class Results:
     looks: Mapping[str, int] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
     voxel_edges: tuple[float, float] | None = None
-    largest_component: bool = False
+    smallest_piece: float = 0.0
     doubt: float | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)

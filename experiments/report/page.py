@@ -107,7 +107,7 @@ def _told(results: Results) -> dict[str, Any]:
         "both_empty": any(site.both_empty for site in results.sites),
         "prior": any(site.location_prior is not None for site in results.sites),
         "doubt": any(site.doubt is not None for site in results.sites),
-        "measured": how_measured(results.tolerance, results.voxel_edges, results.largest_component),
+        "measured": how_measured(results.tolerance, results.voxel_edges, results.smallest_piece),
         "detailed": how_detailed(),
         "details": [column(name) for name in statistics],
         "measures": [column(name) for name in (*MEASURES, *further)],

@@ -23,7 +23,7 @@ from experiments.config import ExperimentConfig
 from experiments.identity import configured
 
 Settings = dict[str, Any]
-_EVALUATED = ("checkpoint", "overlap", "flips", "largest_component", "tolerance")
+_EVALUATED = ("checkpoint", "overlap", "flips", "smallest_piece", "tolerance")
 _OF_EVALUATION = ("evaluation.", "data.held_out.")
 
 

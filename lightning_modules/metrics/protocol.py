@@ -22,16 +22,16 @@ UNMEASURED = (
 """What has no value, as ``summary.json`` holds it."""
 
 
-def how_measured(tolerance: float, spacings: Sequence[float] | None = None, largest_component: bool = False) -> str:
+def how_measured(tolerance: float, spacings: Sequence[float] | None = None, smallest_piece: float = 0.0) -> str:
     """The sentence above a table: tolerance, grid, spacing and what becomes of empty masks.
 
     Args:
         tolerance: of the NSD, mm.
         spacings: the smallest and the largest edge of a voxel among the cases, mm, where they are known.
-        largest_component: whether smaller pieces of a predicted mask were left out.
+        smallest_piece: pieces of a predicted mask under this share of its largest were left out; 0 for none.
     """
     edges = "" if spacings is None else f" (voxel edges of {spacings[0]:.3g} to {spacings[1]:.3g} mm)"
-    of = ", of a prediction its largest connected piece alone" if largest_component else ""
+    of = f", without pieces under {100 * smallest_piece:g} % of a mask’s largest" if smallest_piece else ""
     return (
         f"Measured case by case on each case’s native grid in its own spacing{edges}{of}, NSD at a tolerance of "
         f"{tolerance:g} mm; no case is left out: where prediction or label alone is empty, a failure, Dice and NSD are "

@@ -119,7 +119,7 @@ def evaluation_of(tmp_path: Path, cases: Sequence[StoredCase], **changes: Any) -
     settings: dict[str, Any] = {
         "folder": tmp_path / "evaluation",
         "checkpoint": {"name": "best.ckpt", "step": 7, "sha256": "ab"},
-        "inference": {"overlap": 0.5, "flips": False, "largest_component": False},
+        "inference": {"overlap": 0.5, "flips": False, "smallest_piece": 0.0},
         "roles": SITES,
         "records": [case.record for case in cases],
         "excluded": {"away": {"broken": "it has no label"}},
@@ -168,18 +168,18 @@ def test_rows_are_measured_on_the_native_grid(tmp_path: Path, cases: list[Stored
         assert float(row["reference_volume_ml"]) == pytest.approx(float(reference.get_fdata().sum()) * 4.5 / 1000)
 
 
-def test_where_it_is_asked_for_the_largest_piece_of_a_mask_is_measured_alone(
+def test_where_it_is_asked_for_the_larger_pieces_of_a_mask_are_measured_alone(
     tmp_path: Path, cases: list[StoredCase]
 ) -> None:
     dice = {}
-    for largest in (False, True):
-        settings = {"overlap": 0.5, "flips": False, "largest_component": largest}
-        evaluation = evaluation_of(tmp_path / str(largest), cases, inference=settings)
+    for smallest in (0, 1):
+        settings = {"overlap": 0.5, "flips": False, "smallest_piece": smallest}
+        evaluation = evaluation_of(tmp_path / str(smallest), cases, inference=settings)
         run(evaluation, cases, Oracle(cut=[("away", "c1")]))
-        dice[largest] = {(row["site"], row["case"]): float(row["dice"]) for row in table(evaluation)}
-    both = dice[False].pop(("away", "c1"))
-    assert both > dice[True].pop(("away", "c1")) > 0
-    assert dice[False] == dice[True]
+        dice[smallest] = {(row["site"], row["case"]): float(row["dice"]) for row in table(evaluation)}
+    both = dice[0].pop(("away", "c1"))
+    assert both > dice[1].pop(("away", "c1")) > 0
+    assert dice[0] == dice[1]
 
 
 def test_the_summary_counts_failures_and_leaves_none_out(tmp_path: Path, cases: list[StoredCase]) -> None:

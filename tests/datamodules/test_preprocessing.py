@@ -14,7 +14,7 @@ from nibabel.orientations import aff2axcodes, io_orientation
 from scipy import ndimage
 
 from datamodules.errors import CaseError
-from datamodules.grids import antialias, body_box, largest_piece, target_grid, training_grid
+from datamodules.grids import antialias, body_box, larger_pieces, target_grid, training_grid
 from datamodules.preprocessing import preprocess
 from datamodules.store import HU_RANGE
 
@@ -170,15 +170,17 @@ def test_a_bundle_comes_to_the_same_voxels_without_torchio(
     np.testing.assert_array_equal(grid, expected.affine)
 
 
-def test_the_largest_piece_is_the_largest_and_holds_together_at_corners() -> None:
+def test_pieces_hold_together_at_corners_and_are_left_out_by_their_share_of_the_largest() -> None:
     mask = np.zeros((8, 9, 10), dtype=bool)
-    assert not largest_piece(mask).any()
-    mask[1:3, 1:3, 1:3] = mask[3, 3, 3] = True  # they meet at a corner
-    mask[6:8, 6:8, 6:8] = True
-    kept = largest_piece(mask)
-    assert kept.sum() == 9
-    assert kept[3, 3, 3]
-    assert not kept[6:].any()
+    assert not larger_pieces(mask, 1).any()
+    mask[1:3, 1:3, 1:3] = mask[3, 3, 3] = True  # they meet at a corner: 9 voxels
+    mask[6:8, 6:8, 6:8] = True  # 8
+    mask[0, 8, 8:10] = True  # 2
+    for smallest, left in ((0, 19), (2 / 9, 19), (0.25, 17), (8 / 9, 17), (0.9, 9), (1, 9)):
+        kept = larger_pieces(mask, smallest)
+        assert kept.sum() == left
+        assert kept[3, 3, 3]
+        assert not (kept & ~mask).any()
 
 
 def test_a_label_that_vanishes_at_the_spacing_is_said() -> None:

@@ -87,7 +87,7 @@ def _summary(config: ExperimentConfig, rows: Sequence[Mapping[str, object]]) -> 
         "inference": {
             "overlap": evaluation.overlap,
             "flips": evaluation.flips,
-            "largest_component": evaluation.largest_component,
+            "smallest_piece": evaluation.smallest_piece,
             "precision": config.trainer.precision,
         },
         "tolerance_mm": evaluation.tolerance,

@@ -65,7 +65,7 @@ def test_evaluate_predict_export_and_report_get_the_run(tmp_path: Path, experime
     (run / "config.yaml").write_text("name: a", encoding="utf-8")
     assert main(["evaluate", "runs/a", "checkpoint=last", "data.held_out.x=manifest"]) == 0
     assert main(["predict", str(run), "i.nii.gz", "--output", "out", "scan", "--flips=true"]) == 0
-    assert main(["export", "runs/a", "checkpoint=last", "--output", "bundle", "largest_component=true"]) == 0
+    assert main(["export", "runs/a", "checkpoint=last", "--output", "bundle", "smallest_piece=1"]) == 0
     assert main(["report", "runs/a/0123456789"]) == 0
     assert [(name, [*args]) for name, args, _ in calls] == [
         ("evaluate", [Path("runs/a/0123456789"), ["evaluation.checkpoint=last", "data.held_out.x=manifest"]]),
@@ -75,7 +75,7 @@ def test_evaluate_predict_export_and_report_get_the_run(tmp_path: Path, experime
             [
                 Path("runs/a/0123456789"),
                 Path("bundle"),
-                ["evaluation.checkpoint=last", "evaluation.largest_component=true"],
+                ["evaluation.checkpoint=last", "evaluation.smallest_piece=1"],
             ],
         ),
         ("report", [Path("runs/a/0123456789")]),

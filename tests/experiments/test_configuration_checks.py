@@ -109,6 +109,7 @@ OUT_OF_RANGE = {
     "trainer.checkpoint_every": "0",
     "trainer.log_every": "0",
     "evaluation.overlap": "1",
+    "evaluation.smallest_piece": "1.5",
     "evaluation.tolerance": "0",
     "evaluation.prediction_labels": "[0]",
     "trainer.nonfinite_limit": "0",

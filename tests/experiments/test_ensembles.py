@@ -128,12 +128,12 @@ def test_what_is_done_is_not_done_again_and_what_is_stale_is(
     assert predicted("--uncertainty") == ["ct", "other"]
     assert predicted("--uncertainty") == predicted() == []
     assert predicted("flips=true") == ["ct", "other"]
-    assert predicted("flips=true", "largest_component=true") == ["ct", "other"]
+    assert predicted("flips=true", "smallest_piece=1") == ["ct", "other"]
     nib.save(nib.Nifti1Image(body((44, 40, 40), np.diag([2.5, 2.5, 3, 1])), np.diag([2.5, 2.5, 3, 1])), other)
-    assert predicted("flips=true", "largest_component=true") == ["other"]
+    assert predicted("flips=true", "smallest_piece=1") == ["other"]
     module = write_run(tmp_path / "runs" / "trained" / "on", seed=9)
     save_checkpoint(module, run / "checkpoints" / "best.ckpt", step=6)
-    assert predicted("flips=true", "largest_component=true") == ["ct", "other"]
+    assert predicted("flips=true", "smallest_piece=1") == ["ct", "other"]
 
 
 def test_a_mask_that_somebody_corrected_is_not_overwritten(
@@ -149,13 +149,13 @@ def test_a_mask_that_somebody_corrected_is_not_overwritten(
     assert not voxels(out / "ct.nii.gz").any()
 
 
-def test_the_largest_component_is_all_that_is_kept(
+def test_the_largest_piece_is_all_that_is_kept(
     runs: tuple[Path, Path], image: Path, tmp_path: Path, pansite: Command
 ) -> None:
     from scipy import ndimage
 
     found = {}
-    for name, words in (("all", ()), ("one", ("largest_component=true",))):
+    for name, words in (("all", ()), ("one", ("smallest_piece=1",))):
         code, told, err = pansite("predict", runs[0], image, "--output", tmp_path / name, *words)
         assert code == 0, err
         found[name] = voxels(tmp_path / name / "ct.nii.gz") == 1
