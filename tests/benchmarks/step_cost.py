@@ -27,6 +27,7 @@ from exactness_cost import interval
 from scipy.ndimage import distance_transform_edt
 from torch.profiler import ProfilerActivity, profile
 
+from datamodules.atomic import write_json
 from datamodules.batch import OUTSIDE_AXIS, PatchBatch
 from datamodules.randomness import numpy_generator
 from experiments.configuration import load_experiment
@@ -135,6 +136,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--pairs", type=int, default=20, help="steps of each module that are timed, 4 or more")
+    parser.add_argument("--json", type=Path, help="a file that the numbers go to as well")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.device == "cpu":
@@ -150,14 +152,19 @@ def main() -> None:
             times[name].append(time.perf_counter() - begin)
     memory = {name: peak(step, batches[0], options.device) for name, step in steps.items()}
     print(f"{'':17}  ms a step  ratio  (95 %)           MiB  ratio")
+    found = {}
     for name in steps:
         own, base = times[name][WARM_UP:], times["supervised"][WARM_UP:]
         ratios = [d / s for d, s in zip(own, base, strict=True)]
         low, high = interval(ratios) if name != "supervised" else (1.0, 1.0)
+        ms, ratio = 1e3 * statistics.median(own), statistics.median(ratios)
+        found[name] = {"ms": ms, "ratio": ratio, "interval": (low, high), "mib": memory[name]}
         print(
-            f"{name:17}  {1e3 * statistics.median(own):9.1f}  {statistics.median(ratios):5.2f}  "
+            f"{name:17}  {ms:9.1f}  {ratio:5.2f}  "
             f"({low:.2f} to {high:.2f})  {memory[name]:8.1f}  {memory[name] / memory['supervised']:5.2f}"
         )
+    if options.json is not None:
+        write_json(options.json, found)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ SHAPE = (512, 512, 200)
 PATCH = 96
 
 
-def volume(seed: int = 0) -> NDArray[np.int16]:
-    """Int16 HU of :data:`SHAPE`: an elliptic body with noise of 12 HU in air."""
+def volume(seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> NDArray[np.int16]:
+    """Int16 HU D×H×W, of edges that 8 divides: an elliptic body with noise of 12 HU in air."""
     rng = numpy_generator(seed, "benchmark volume")
-    coarse = rng.normal(40, 60, [size // 8 for size in SHAPE]).astype(np.float32)
-    tissue = ndimage.zoom(coarse, 8, order=1) + rng.normal(0, 12, SHAPE).astype(np.float32)
-    d, h = np.ogrid[-1 : 1 : SHAPE[0] * 1j, -1 : 1 : SHAPE[1] * 1j]
+    coarse = rng.normal(40, 60, [size // 8 for size in shape]).astype(np.float32)
+    tissue = ndimage.zoom(coarse, 8, order=1) + rng.normal(0, 12, shape).astype(np.float32)
+    d, h = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     body = (d / 0.8) ** 2 + (h / 0.6) ** 2 < 1
     return np.where(body[..., None], tissue, -1000).clip(-1024, 3071).round().astype(np.int16)
 
