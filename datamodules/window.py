@@ -16,4 +16,4 @@ def apply_window(hu: Tensor, window: tuple[float, float]) -> Tensor:
         Float of the same shape in [0, 1].
     """
     low, high = window
-    return ((hu.float() - low) / (high - low)).clamp(0.0, 1.0)
+    return hu.float().sub(low).div_(high - low).clamp_(0.0, 1.0)

@@ -67,34 +67,37 @@ class Augmentation:
     def __call__(self, raw: RawPatchBatch) -> PatchBatch:
         """The training batch of raw patches that were read with :meth:`margin`."""
         samples = [
-            self._sample(image, torch.stack([label.short(), distance, axis.short()]), epoch, index)
-            for image, label, distance, axis, (epoch, index) in zip(
-                raw.image, raw.label, raw.distance, raw.axis, raw.key, strict=True
-            )
+            self._sample(*arrays, *key)
+            for *arrays, key in zip(raw.image, raw.label, raw.distance, raw.axis, raw.key, strict=True)
         ]
-        first, *second = torch.stack([images for images, _ in samples], 1)[:, :, None]
-        maps = torch.stack([maps for _, maps in samples])
+        first, *second = [
+            torch.stack(images)[:, None] for images in zip(*(images for images, _ in samples), strict=True)
+        ]
+        patch = first.shape[2:]
+        maps = torch.stack([each for _, maps in samples for each in maps]).view(len(samples), 3, *patch)
         key = torch.tensor(raw.key, dtype=torch.int64)
         batch = PatchBatch(first, maps[:, 0:1], maps[:, 1:2], maps[:, 2:3], key, raw.case, *second)
         return cutmix(batch, self.config, self.seed) if isinstance(self.config, CutMixConfig) else batch
 
-    def _sample(self, hu: Tensor, maps: Tensor, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+    def _sample(
+        self, hu: Tensor, label: Tensor, distance: Tensor, axis: Tensor, epoch: int, index: int
+    ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor]]:
         """Images in [0, 1], one a view, and the maps label, distance (mm), axis as :class:`PatchBatch` has them."""
         deformation = self._deformation(epoch, index)
-        hu, maps, zoom = hu.float(), maps.float(), 1.0
+        zoom = 1.0
         if deformation is not None:
-            hu, maps = resample(hu, maps, deformation, self.patch_size)
+            hu, (label, distance, axis) = resample(hu.float(), (label, distance, axis), deformation, self.patch_size)
             zoom = deformation.zoom
         image = apply_window(hu, self.window)
         if isinstance(self.config, LightConfig):
             image = augment_intensity(image, self.config, self.seed, epoch, index)
-        label, distance, axis = maps
+        label = label.float()
         images = [
             appearance(image, label, self.config, Draws(self.seed, epoch, index, view))
             for view in range(self.config.appearances)
         ]
-        axis = torch.where(axis == AXIS_OUTSIDE, OUTSIDE_AXIS, axis / AXIS_STEPS)
-        return torch.stack(images), torch.stack([label, _zoomed(distance / DISTANCE_SCALE, zoom), axis])
+        along = axis.float().div_(AXIS_STEPS).masked_fill_(axis == AXIS_OUTSIDE, OUTSIDE_AXIS)
+        return images, (label, _zoomed(distance.float().div_(DISTANCE_SCALE), zoom), along)
 
     def _deformation(self, epoch: int, index: int) -> Deformation | None:
         if not isinstance(self.config, SpatialConfig):
@@ -118,6 +121,8 @@ def appearance(image: Tensor, label: Tensor, config: AugmentationConfig, draws: 
 
 
 def _zoomed(distance: Tensor, zoom: float) -> Tensor:
+    if zoom == 1:
+        return distance
     # Exact for a zoom alike on all axes; else off by no more than the anisotropy. "That far or farther" stays so.
     return torch.where(distance.abs() >= FAR, distance, (distance * zoom).clamp(-FAR, FAR))
 

@@ -8,6 +8,7 @@ voxels too.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,49 +76,71 @@ def rotation_matrix(d: float, h: float, w: float) -> NDArray[np.float64]:
     return about(2, w) @ about(1, h) @ about(0, d)
 
 
-def sampling_grid(deformation: Deformation, patch_size: Voxel, source: Voxel, device: torch.device) -> Tensor:
-    """The grid that :func:`torch.nn.functional.grid_sample` takes with ``align_corners=True``.
+def resample(
+    image: Tensor, maps: Iterable[Tensor], deformation: Deformation, patch_size: Voxel
+) -> tuple[Tensor, list[Tensor]]:
+    """Deform an image (trilinear) and its maps (nearest voxel) alike.
+
+    Args:
+        image: float D'×H'×W', the patch with its margin, whose middle is the patch's.
+        maps: D'×H'×W' each, of any type, which they keep.
+        deformation: where voxels come from.
+        patch_size: D, H, W of the result.
+
+    Returns:
+        Image and maps, each D×H×W.
+    """
+    places = _places(deformation, patch_size, image.shape, image.device)
+    # "border" touches no voxel of a rightly cut margin: it only catches the rounding at its faces.
+    inputs = _by_slices(image, places.permute(1, 2, 3, 0))
+    smooth = F.grid_sample(*inputs, mode="bilinear", padding_mode="border", align_corners=True)
+    nearest = _nearest(places, image.shape).view(-1)
+    return smooth.view(patch_size), [each.reshape(-1).index_select(0, nearest).view(patch_size) for each in maps]
+
+
+def _places(deformation: Deformation, patch_size: Voxel, source: Sequence[int], device: torch.device) -> Tensor:
+    """Where voxels come from along W, H, D, as ``grid_sample`` counts with ``align_corners=True``: −1 to 1.
 
     Args:
         deformation: where voxels come from.
         patch_size: D, H, W of the output.
         source: D, H, W of the input, whose middle is the output's.
-        device: where the grid is made.
+        device: where they are made.
 
     Returns:
-        Float32 1×D×H×W×3, the last axis in the order W, H, D.
+        Float32 3×D×H×W.
     """
-    axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in patch_size]
-    offsets = torch.meshgrid(*axes, indexing="ij")
+    # An offset along one axis is the same all over a slice, and so is its product with the matrix' entry.
+    d, h, w = (torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in patch_size)
+    offsets = [d[:, None, None], h[:, None], w]
     if deformation.control is not None:
         control = torch.from_numpy(deformation.control).to(device)[None]
         moved = F.interpolate(control, size=patch_size, mode="trilinear", align_corners=True)[0]
-        offsets = tuple(offset + u for offset, u in zip(offsets, moved, strict=True))
-    planes = []
-    for row, size in zip(deformation.matrix.tolist(), source, strict=True):
-        plane = row[0] * offsets[0] + row[1] * offsets[1] + row[2] * offsets[2]
-        planes.append(plane / max((size - 1) / 2, 1.0))
-    return torch.stack(planes[::-1], dim=-1)[None]
+        offsets = [offset + u for offset, u in zip(offsets, moved, strict=True)]
+    places = torch.empty((3, *patch_size), device=device)
+    for place, row, size in zip(reversed(places.unbind()), deformation.matrix.tolist(), source, strict=True):
+        torch.add(row[0] * offsets[0] + row[1] * offsets[1], row[2] * offsets[2], out=place)
+        place.div_(max((size - 1) / 2, 1.0))
+    return places
 
 
-def resample(image: Tensor, maps: Tensor, deformation: Deformation, patch_size: Voxel) -> tuple[Tensor, Tensor]:
-    """Deform an image (trilinear) and its maps (nearest voxel) alike.
+def _by_slices(image: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+    """Image and grid as ``grid_sample`` takes them; on a CPU as a batch of slices, which alone it shares among threads."""
+    if image.device.type != "cpu":
+        return image[None, None], grid[None]
+    return image.expand(len(grid), 1, *image.shape), grid[:, None]
 
-    Args:
-        image: float D'×H'×W', the patch with its margin.
-        maps: float C×D'×H'×W'.
-        deformation: where voxels come from.
-        patch_size: D, H, W of the result.
 
-    Returns:
-        Image D×H×W and maps C×D×H×W.
+def _nearest(places: Tensor, source: Sequence[int]) -> Tensor:
+    """The input's voxel that ``grid_sample`` would take for the nearest one, as an index into the flat input.
+
+    Found once for all maps, which so need not become floats, margin and all.
     """
-    d, h, w = image.shape
-    grid = sampling_grid(deformation, patch_size, (d, h, w), image.device)
-    # "border" touches no voxel of a rightly cut margin: it only catches the rounding at its faces.
-    smooth = F.grid_sample(image[None, None], grid, mode="bilinear", padding_mode="border", align_corners=True)
-    sharp = F.grid_sample(maps[None], grid, mode="nearest", padding_mode="border", align_corners=True)
-    return smooth[0, 0], sharp[0]
+    index = torch.zeros(places.shape[1:], dtype=torch.int32, device=places.device)
+    for place, size in zip(reversed(places.unbind()), source, strict=True):
+        voxel = place.add(1).div_(2).mul_(size - 1).clamp_(0, size - 1).round_()
+        index.mul_(size).add_(voxel.int())
+    return index
 
 
 def _rotation_angles(config: SpatialConfig, seed: int, epoch: int, index: int) -> tuple[float, float, float] | None:

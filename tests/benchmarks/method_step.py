@@ -35,9 +35,7 @@ def measure(scale: Scale) -> list[Line]:
         absolute = f"{steps[name]['ms']:.0f} ms, {base['ms']:.0f} ms"
         lines.append(at_most(f"{told}, time", "our supervised step", ratio, target, absolute))
         held = f"{steps[name]['mib']:.0f} MiB, {base['mib']:.0f} MiB"
-        lines.append(
-            at_most(f"{told}, memory", "our supervised step", steps[name]["mib"] / base["mib"], target, held)
-        )
+        lines.append(at_most(f"{told}, memory", "our supervised step", steps[name]["mib"] / base["mib"], target, held))
     return lines
 
 

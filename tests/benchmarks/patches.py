@@ -4,7 +4,7 @@
 
 Pansite's data module with its standard augmentation beside nnU-Net's loader with its own transforms by
 batchgeneratorsv2, and MONAI's PersistentDataset with transforms like Pansite's. Each has two loader processes of one
-thread and all the same cores; Pansite augments where it trains, here on one more thread of the CPU. All take patches
+thread and all the same cores; Pansite augments where it trains, here on the CPU, with the threads that it trains with. All take patches
 around the organ as often, two to a batch, one of a case; nothing is mirrored. Pansite reads the organ's structure maps
 with every patch, which the others do not have.
 """
@@ -34,11 +34,12 @@ def measure(scale: Scale) -> list[Line]:
     told = {
         "names": NAMES, "raw": str(raw), "manifest": str(write_manifest(raw, NAMES)), "spacing": SPACING,
         "patch": [48 if scale.quick else 96] * 3, "workers": WORKERS, "batches": batches, "scratch": str(raw),
+        "threads": scale.threads,
     }  # fmt: skip
     slower = {"batches": max(2, batches // 8), "folder": str(raw / "monai")}
     with ExitStack() as stack:
         sides = [
-            stack.enter_context(Side("ours_patches", {**told, "folder": str(raw / "ours")})),
+            stack.enter_context(Side("ours_patches", {**told, "folder": str(raw / "ours")}, threads=scale.threads)),
             stack.enter_context(Side("monai_patches", {**told, **slower}, scale.peers())),
         ]
         if scale.nnunet:

@@ -108,7 +108,9 @@ def write(name: str, title: str, lines: Sequence[Line], scale: Scale, file: Path
         file: where the sections stand.
     """
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    section = f"{begin}\n## {title}\n\n`python -m tests.benchmarks.{name}`\n\n{table(lines)}\n\n{_under(scale)}\n{end}\n"
+    section = (
+        f"{begin}\n## {title}\n\n`python -m tests.benchmarks.{name}`\n\n{table(lines)}\n\n{_under(scale)}\n{end}\n"
+    )
     text = file.read_text("utf-8") if file.is_file() else HEAD
     old = re.compile(re.escape(begin) + ".*?" + re.escape(end) + "\n", re.S)
     write_text(file, old.sub(lambda _: section, text) if old.search(text) else f"{text}\n{section}")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import nnunet_plans
+import numpy as np
 import torch
 from served import arguments, serve
 

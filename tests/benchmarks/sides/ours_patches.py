@@ -12,9 +12,11 @@ from datamodules.augmentation.config import StandardConfig
 from datamodules.config import SourceData, SplitConfig
 from datamodules.layouts.manifest import ManifestSite
 from datamodules.single_source import SingleSourceDataModule
+from experiments.memory import keep_freed_memory
 
 told = arguments()
-torch.set_num_threads(1)
+torch.set_num_threads(told["threads"])
+keep_freed_memory()
 home = Path(told["folder"])
 home.mkdir(exist_ok=True)
 split = home / "split.json"
