@@ -39,7 +39,9 @@ def fingerprint(voxels: NDArray[Any]) -> str:
     Args:
         voxels: HU, finite.
     """
-    whole = np.round(np.asarray(voxels, dtype=np.float32)).clip(-32768, 32767).astype(np.int16)
+    whole = np.empty(voxels.shape, dtype=np.int16)
+    for plane, rounded in zip(voxels, whole, strict=True):
+        rounded[...] = np.round(np.asarray(plane, dtype=np.float32)).clip(-32768, 32767)
     profiles = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)

@@ -6,8 +6,12 @@ RAS mm; D, H, W the axes of the grid.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 BODY_HU = -500.0
 """Halfway between air and tissue."""
@@ -15,10 +19,16 @@ BODY_STEP = 4.0
 """Mm between the voxels on which the body is looked for."""
 MARGIN = 10.0
 """Mm around body and label that are kept."""
+TRUNCATE = 3.0
+"""Standard deviations at which smoothing is cut off."""
+REACH = 2
+"""Voxels beside a point that interpolation may look at."""
 MIN_BLUR = 0.2
 """Standard deviation in voxels below which smoothing does nothing."""
 SLAB_VOXELS = 2**24
 """Voxels that are resampled at once."""
+TILE = (64, 16)
+"""Voxels along D and W that are copied at once from one order to another, all along H."""
 FLIP_XY = np.diag([-1.0, -1.0, 1.0])
 """From RAS to ITK's LPS."""
 
@@ -43,9 +53,15 @@ def training_grid(
     """
     hu, affine = canonical(hu, affine)
     hu, affine = hu.clip(*hu_range), without_dust(affine)
-    shape, grid = target_grid(body_box(hu, None, affine), affine, spacing)
-    stored = _linear(antialias(hu, affine, spacing), affine, shape, grid)
-    return stored.round().clip(*hu_range).astype(np.int16), grid
+    box = body_box(hu, None, affine)
+    shape, grid = target_grid(box, affine, spacing)
+    antialias(hu, affine, spacing, box)
+    return stored_hu(on_grid(hu, affine, shape, grid), hu_range), grid
+
+
+def stored_hu(hu: NDArray[np.float32], hu_range: tuple[float, float]) -> NDArray[np.int16]:
+    """HU as they are stored: whole numbers within a range, in C order; ``hu`` is used up."""
+    return reordered(hu.round(out=hu).clip(*hu_range, out=hu), np.int16, "C")
 
 
 def canonical(
@@ -57,6 +73,16 @@ def canonical(
     order = io_orientation(affine)
     turned = np.ascontiguousarray(apply_orientation(voxels, order), dtype=np.float32)
     return turned, affine @ inv_ornt_aff(order, voxels.shape)
+
+
+def reordered(voxels: NDArray[Any], dtype: DTypeLike, order: Literal["C", "F"]) -> NDArray[Any]:
+    """A copy of a volume in another order of memory, tile by tile: at one go each voxel would miss the cache."""
+    found = np.empty(voxels.shape, dtype=dtype, order=order)
+    wide, narrow = TILE
+    for d in range(0, voxels.shape[0], wide):
+        for w in range(0, voxels.shape[2], narrow):
+            found[d : d + wide, :, w : w + narrow] = voxels[d : d + wide, :, w : w + narrow]
+    return found
 
 
 def body_box(hu: NDArray[np.float32], label: NDArray[np.uint8] | None, affine: NDArray[np.float64]) -> Box:
@@ -112,17 +138,31 @@ def target_grid(box: Box, affine: NDArray[np.float64], spacing: Spacing) -> tupl
     return (int(count[0]), int(count[1]), int(count[2])), grid
 
 
-def antialias(hu: NDArray[np.float32], affine: NDArray[np.float64], spacing: Spacing) -> NDArray[np.float32]:
-    """HU smoothed along each axis that gets coarser, to a Gaussian point spread as wide as the new spacing."""
+def antialias(hu: NDArray[np.float32], affine: NDArray[np.float64], spacing: Spacing, box: Box) -> None:
+    """Smooth HU along each axis that gets coarser, to a Gaussian point spread as wide as the new spacing, in place.
+
+    Args:
+        hu: D×H×W.
+        affine: 4×4, voxel to mm.
+        spacing: mm along its axes, of the grid that is wanted.
+        box: of the voxels between which that grid lies; what is far from it stays as it is.
+    """
     from scipy import ndimage
 
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     wider = np.maximum(np.array(spacing) ** 2 - edges**2, 0)
     sigmas = np.sqrt(wider / (8 * np.log(2))) / edges
-    for axis, sigma in enumerate(sigmas):
-        if sigma >= MIN_BLUR:
-            hu = ndimage.gaussian_filter1d(hu, sigma, axis=axis, mode="nearest", truncate=3.0)
-    return hu
+    blurred = [(axis, sigma) for axis, sigma in enumerate(sigmas) if sigma >= MIN_BLUR]
+    if not blurred:
+        return
+    wanted = _wider(box, (REACH,) * 3, hu.shape)
+    # What lies beyond these does not come in, so that wanted voxels are as if all had been smoothed.
+    seen = _wider(wanted, tuple(math.ceil(TRUNCATE * sigma) + 1 for sigma in sigmas), hu.shape)
+    smooth = hu[seen]
+    for axis, sigma in blurred:
+        smooth = ndimage.gaussian_filter1d(smooth, sigma, axis=axis, mode="nearest", truncate=TRUNCATE)
+    inner = tuple(slice(w.start - s.start, w.stop - s.start) for w, s in zip(wanted, seen, strict=True))
+    hu[wanted] = smooth[inner]
 
 
 def resampled(
@@ -186,26 +226,46 @@ def without_dust(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.abs(affine) < 1e-12, 0.0, affine)
 
 
-def _linear(
-    hu: NDArray[np.float32], affine: NDArray[np.float64], shape: Shape, grid: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """HU on a grid of the same directions, by the very calls with which TorchIO's ``Resample`` has ITK do it."""
+def on_grid(
+    voxels: NDArray[Any], affine: NDArray[np.float64], shape: Shape, grid: NDArray[np.float64], nearest: bool = False
+) -> NDArray[Any]:
+    """A volume on a grid of the same directions, by the very calls with which TorchIO's ``Resample`` has ITK do it.
+
+    Args:
+        voxels: D×H×W, without a copy where they lie in Fortran's order, as in a NIfTI file.
+        affine: where they lie.
+        shape: of the grid that is wanted.
+        grid: its affine.
+        nearest: take the nearest voxel; else linear.
+
+    Returns:
+        Of the same type, D×H×W in Fortran's order.
+    """
     import SimpleITK
 
-    image = SimpleITK.GetImageFromArray(hu.T)
+    image = SimpleITK.GetImageFromArray(voxels.T)
     origin, spacing, direction = _as_itk_has_it(affine)
     image.SetOrigin(origin)
     image.SetSpacing(spacing)
     image.SetDirection(direction)
     resampler = SimpleITK.ResampleImageFilter()
-    resampler.SetInterpolator(SimpleITK.sitkLinear)
+    resampler.SetInterpolator(SimpleITK.sitkNearestNeighbor if nearest else SimpleITK.sitkLinear)
     origin, spacing, direction = _as_itk_has_it(grid)
     resampler.SetOutputOrigin(origin)
     resampler.SetOutputSpacing(spacing)
     resampler.SetOutputDirection(direction)
     resampler.SetSize(shape)
-    found: NDArray[np.float32] = SimpleITK.GetArrayFromImage(resampler.Execute(image)).T
+    found: NDArray[Any] = SimpleITK.GetArrayFromImage(resampler.Execute(image)).T
     return found
+
+
+def _wider(box: Box, by: Sequence[int], shape: Sequence[int]) -> Box:
+    """A box and some voxels around it, as far as the volume goes."""
+    d, h, w = (
+        slice(max(0, side.start - more), min(size, side.stop + more))
+        for side, more, size in zip(box, by, shape, strict=True)
+    )
+    return d, h, w
 
 
 def _as_itk_has_it(affine: NDArray[np.float64]) -> tuple[list[float], list[float], list[float]]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.errors import CaseError
-from datamodules.grids import antialias, body_box, target_grid, without_dust
+from datamodules.grids import antialias, body_box, on_grid, reordered, stored_hu, target_grid, without_dust
 from datamodules.store import HU_RANGE, Spacing
 
 if TYPE_CHECKING:
@@ -52,28 +52,29 @@ def preprocess(image: tio.ScalarImage, label: tio.LabelMap | None, spacing: Spac
     Raises:
         CaseError: nothing of the label is left at this spacing, or the grid would be absurdly large.
     """
-    import torch
     import torchio as tio
 
     image = tio.ToCanonical()(image)
-    hu = image.data[0].numpy().astype(np.float32).clip(*HU_RANGE)
+    # Fortran's order is what ITK takes as it is.
+    hu = reordered(image.data[0].numpy(), np.float32, "F")
+    hu.clip(*HU_RANGE, out=hu)
     mask = None if label is None else tio.ToCanonical()(label).data[0].numpy()
     affine = without_dust(np.asarray(image.affine, dtype=np.float64))
-    shape, grid = target_grid(body_box(hu, mask, affine), affine, spacing)
+    box = body_box(hu, mask, affine)
+    shape, grid = target_grid(box, affine, spacing)
     if np.prod(shape, dtype=object) > MAX_VOXELS:
         raise CaseError(
             f"at {_times(spacing)} mm it would have {' × '.join(map(str, shape))} voxels: is its spacing right, or a "
             f"coarser one wanted (data.spacing)?"
         )
-    resample = tio.Resample((shape, grid))
-    smooth = tio.ScalarImage(tensor=torch.from_numpy(antialias(hu, affine, spacing))[None], affine=affine)
-    stored = resample(smooth).data[0].numpy().round().clip(*HU_RANGE).astype(np.int16)
+    antialias(hu, affine, spacing, box)
+    stored = stored_hu(on_grid(hu, affine, shape, grid), HU_RANGE)
     if mask is None:
         return Canonical(stored, None, grid)
-    kept = resample(tio.LabelMap(tensor=torch.from_numpy(mask)[None], affine=affine)).data[0].numpy()
+    kept = reordered(on_grid(mask, affine, shape, grid, nearest=True), np.uint8, "C")
     if not kept.any():
         raise CaseError(f"its label is so small that nothing of it is left at {_times(spacing)} mm")
-    return Canonical(stored, kept.astype(np.uint8), grid)
+    return Canonical(stored, kept, grid)
 
 
 def _times(spacing: Spacing) -> str:

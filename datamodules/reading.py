@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from datamodules.ct_evidence import not_a_ct
 from datamodules.errors import CaseError
+from datamodules.grids import reordered
 from datamodules.layouts.site import Case, Flip, SiteConfig
 from datamodules.volume_files import Grid, read_grid, read_volume, remarks_on
 
@@ -68,7 +69,7 @@ def read_case(case: Case, site: SiteConfig, labelled: bool = True) -> RawCase:
     _check_hu(case.image, voxels)
     if site.check_ct and (reason := not_a_ct(voxels)):
         raise CaseError(f"{case.image}: {reason}")
-    image = tio.ScalarImage(tensor=torch.from_numpy(voxels.astype(np.float32, order="C"))[None], affine=grid.affine)
+    image = tio.ScalarImage(tensor=torch.from_numpy(reordered(voxels, np.float32, "C"))[None], affine=grid.affine)
     if not labelled:
         return RawCase(image, None, remarks_on(case.image))
     if case.label is None:
@@ -101,16 +102,24 @@ def read_label(
     Raises:
         CaseError: the label lies on another grid, is not of whole numbers, or has none of the ids.
     """
-    mask = np.isin(first := read_ids(path, grid, flip), ids)
+    mask = _is_any(first := read_ids(path, grid, flip), ids)
     for other in more:
-        mask |= np.isin(read_ids(other, grid, flip), ids)
+        mask |= _is_any(read_ids(other, grid, flip), ids)
     if not mask.any():
         found = [int(value) for value in np.unique(first)]
         if found == [0]:
             raise CaseError(f"label {path} is empty")
         listed = ", ".join(map(str, found[:20])) + (", …" if len(found) > 20 else "")
         raise CaseError(f"label {path} has none of the wanted ids {ids}; it has {listed}: set 'labels' of the site")
-    return np.ascontiguousarray(mask, dtype=np.uint8)
+    return reordered(mask, np.uint8, "C")
+
+
+def _is_any(values: NDArray[Any], ids: list[int]) -> NDArray[np.bool_]:
+    """Where values are one of a few ids: comparing is a hundred times faster than ``np.isin``'s table."""
+    found = np.zeros_like(values, dtype=np.bool_)
+    for wanted in ids:
+        found |= values == wanted
+    return found
 
 
 def read_ids(path: Path, grid: Grid, flip: Flip = "header") -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,12 +68,13 @@ class Augmentation:
     def __call__(self, raw: RawPatchBatch) -> PatchBatch:
         """The training batch of raw patches that were read with :meth:`margin`."""
         samples = [
-            self._sample(*arrays, *key)
-            for *arrays, key in zip(raw.image, raw.label, raw.distance, raw.axis, raw.key, strict=True)
+            self._sample(image, (label, distance, axis), *key)
+            for image, label, distance, axis, key in zip(
+                raw.image, raw.label, raw.distance, raw.axis, raw.key, strict=True
+            )
         ]
-        first, *second = [
-            torch.stack(images)[:, None] for images in zip(*(images for images, _ in samples), strict=True)
-        ]
+        views = zip(*(images for images, _ in samples), strict=True)
+        first, *second = [torch.stack(images)[:, None] for images in views]
         patch = first.shape[2:]
         maps = torch.stack([each for _, maps in samples for each in maps]).view(len(samples), 3, *patch)
         key = torch.tensor(raw.key, dtype=torch.int64)
@@ -80,24 +82,24 @@ class Augmentation:
         return cutmix(batch, self.config, self.seed) if isinstance(self.config, CutMixConfig) else batch
 
     def _sample(
-        self, hu: Tensor, label: Tensor, distance: Tensor, axis: Tensor, epoch: int, index: int
+        self, hu: Tensor, maps: Sequence[Tensor], epoch: int, index: int
     ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor]]:
         """Images in [0, 1], one a view, and the maps label, distance (mm), axis as :class:`PatchBatch` has them."""
         deformation = self._deformation(epoch, index)
         zoom = 1.0
         if deformation is not None:
-            hu, (label, distance, axis) = resample(hu.float(), (label, distance, axis), deformation, self.patch_size)
+            hu, maps = resample(hu.float(), maps, deformation, self.patch_size)
             zoom = deformation.zoom
         image = apply_window(hu, self.window)
         if isinstance(self.config, LightConfig):
             image = augment_intensity(image, self.config, self.seed, epoch, index)
-        label = label.float()
+        label, distance, axis = maps[0].float(), maps[1] / DISTANCE_SCALE, maps[2]
         images = [
             appearance(image, label, self.config, Draws(self.seed, epoch, index, view))
             for view in range(self.config.appearances)
         ]
-        along = axis.float().div_(AXIS_STEPS).masked_fill_(axis == AXIS_OUTSIDE, OUTSIDE_AXIS)
-        return images, (label, _zoomed(distance.float().div_(DISTANCE_SCALE), zoom), along)
+        along = (axis / AXIS_STEPS).masked_fill_(axis == AXIS_OUTSIDE, OUTSIDE_AXIS)
+        return images, (label, _zoomed(distance, zoom), along)
 
     def _deformation(self, epoch: int, index: int) -> Deformation | None:
         if not isinstance(self.config, SpatialConfig):

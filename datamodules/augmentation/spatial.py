@@ -125,7 +125,7 @@ def _places(deformation: Deformation, patch_size: Voxel, source: Sequence[int], 
 
 
 def _by_slices(image: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
-    """Image and grid as ``grid_sample`` takes them; on a CPU as a batch of slices, which alone it shares among threads."""
+    """Image and grid as ``grid_sample`` takes them; on a CPU slice by slice, for threads share a batch alone."""
     if image.device.type != "cpu":
         return image[None, None], grid[None]
     return image.expand(len(grid), 1, *image.shape), grid[:, None]

@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.many_cases
 
-The cases are simulated: one case of 512×512×200 is in the store, the others are links to its arrays under names of their
-own. Each of the training cases is read once by two loader processes, and 5 steps are taken on patches of 96³. Counted are
-the process and its loaders, libraries included.
+The cases are simulated: one case of 512×512×200 is in the store, the others are links to its arrays under names of
+their own. Each of the training cases is read once by two loader processes, and 5 steps are taken on patches of 96³.
+Counted are the process and its loaders, libraries included.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.predict
 
-The same network with the same weights, patches of 96³ that overlap by half, a Gaussian over each, no flips, float32, one
-process each. Pansite crops to the body before it predicts. Memory is the most that the process has held, libraries
-included. What is left of the time beside the network is told too: the network alone has been timed on one window.
+The same network with the same weights, patches of 96³ that overlap by half, a Gaussian over each, no flips, float32,
+one process each. Pansite crops to the body before it predicts. Memory is the most that the process has held, libraries
+included.
 """
 
 from __future__ import annotations

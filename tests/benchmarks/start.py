@@ -1,4 +1,4 @@
-"""How long ``pansite fit`` takes to its first training step on a prepared store, beside ``nnUNetv2_train``; and ``--help``.
+"""How long ``pansite fit`` takes to its first step on a prepared store, beside ``nnUNetv2_train``; and ``--help``.
 
     python -m tests.benchmarks.start
 
@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -82,10 +83,8 @@ def _to_first_step(name: str, python: Path | None, told: dict[str, Any], scale: 
         if not hour.is_file():
             raise RuntimeError(f"{name} ended before its first step: {said.read_text(errors='replace')[-3000:]}")
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # its loaders
-        except ProcessLookupError:
-            pass
     return float(hour.read_text(encoding="utf-8")) - begin
 
 

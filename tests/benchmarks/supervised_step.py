@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.supervised_step
 
-The default network, two patches of 96³ a batch, bf16-mixed, channels-last, the same loss, optimiser and clipping on both
-sides. Pansite's step is a real fit's: two loader processes read from CTs of 512×512×200, patches are augmented by the
-standard augmentation, and every callback of a run is there.
+The default network, two patches of 96³ a batch, bf16-mixed, channels-last, the same loss, optimiser and clipping on
+both sides. Pansite's step is a real fit's: two loader processes read from CTs of 512×512×200, patches are augmented by
+the standard augmentation, and every callback of a run is there.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.surface_metrics
 
-Two masks of a pancreas' size on a CT's own grid of 512×512×200, one moved and eroded. Dice and NSD have to equal MONAI's
-(with ``use_subvoxels=True``). HD95 and ASSD are taken on surface elements as DeepMind's ``surface-distance`` has them, and
-have to equal that library's; MONAI's take the centres of voxels and are another number, which is told beside.
+Two masks of a pancreas' size on a CT's own grid of 512×512×200, one moved and eroded. Dice and NSD have to equal
+MONAI's (with ``use_subvoxels=True``). HD95 and ASSD are taken on surface elements as DeepMind's ``surface-distance``
+has them, and have to equal that library's; MONAI's take the centres of voxels and are another number, told beside.
 """
 
 from __future__ import annotations

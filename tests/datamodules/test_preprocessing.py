@@ -149,12 +149,28 @@ def test_a_grid_covers_its_box_and_is_centred_on_it(
 
 def test_noise_does_not_alias_into_a_coarser_grid() -> None:
     noise = np.random.default_rng(0).normal(0, 50, (60, 60, 60)).astype(np.float32)
-    smooth = antialias(noise, np.eye(4), (4.0, 4.0, 1.0))
+    whole = (slice(0, 60),) * 3
+    smooth = noise.copy()
+    antialias(smooth, np.eye(4), (4.0, 4.0, 1.0), whole)
     # Smoothed in the plane that gets coarser, untouched along the axis that does not.
     sigma = np.sqrt(15 / (8 * np.log(2)))
     expected = ndimage.gaussian_filter(noise, (sigma, sigma, 0), mode="nearest", truncate=3.0)
     np.testing.assert_allclose(smooth, expected, atol=1e-3)
-    np.testing.assert_array_equal(antialias(noise, np.eye(4), (1.0, 0.5, 1.0)), noise)
+    same = noise.copy()
+    antialias(same, np.eye(4), (1.0, 0.5, 1.0), whole)
+    np.testing.assert_array_equal(same, noise)
+
+
+@given(st.tuples(*[st.integers(0, 40)] * 3), st.sampled_from([(4.0, 1.0, 2.5), (1.5, 1.5, 1.5), (6.0, 6.0, 6.0)]))
+@settings(max_examples=20)
+def test_a_box_is_smoothed_as_if_all_had_been(first: tuple[int, ...], spacing: tuple[float, float, float]) -> None:
+    noise = np.random.default_rng(0).normal(0, 50, (50, 48, 46)).astype(np.float32)
+    box = tuple(slice(start, min(start + 9, size)) for start, size in zip(first, noise.shape, strict=True))
+    whole, part = noise.copy(), noise.copy()
+    antialias(whole, np.eye(4), spacing, tuple(slice(0, size) for size in noise.shape))  # type: ignore[arg-type]
+    antialias(part, np.eye(4), spacing, box)  # type: ignore[arg-type]
+    near = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+    np.testing.assert_array_equal(part[near], whole[near])
 
 
 @given(affines(), spacings, st.integers(0, 3))

@@ -1,4 +1,4 @@
-"""A round: patches from nnU-Net's own loader with its own training transforms by batchgeneratorsv2, as its trainer has them.
+"""A round: patches from nnU-Net's own loader with its trainer's transforms by batchgeneratorsv2.
 
 Without mirroring and deep supervision, which Pansite has not by default either, and with Pansite's share of patches
 that hold pancreas.

@@ -20,7 +20,7 @@ torch.set_num_threads(told["threads"])
 
 
 class Rounds(Checkpoint):
-    """Lets the fit take a round's steps when asked; one of Lightning's checkpoints by type alone, so that it is last."""
+    """Lets the fit take a round's steps when asked; a checkpoint by type alone, so that it is last."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps

@@ -1,6 +1,6 @@
-"""What a side of a comparison does: set up, then a round of work for each line that it is sent. Python's own modules alone.
+"""What a side of a comparison does: set up, then a round of work for each line that it is sent.
 
-Runs in Pansite's environment and in the peers'. The answers are lines of JSON.
+Runs in Pansite's environment and in the peers', and needs Python's own modules alone. The answers are lines of JSON.
 """
 
 from __future__ import annotations
