@@ -22,7 +22,7 @@ def test_a_benchmark_runs_at_its_small_size(
     monkeypatch.setattr(results, "FILE", tmp_path / "RESULTS.md")
     monkeypatch.setattr(sys, "argv", [row, "--quick", "--without-nnunet", "--threads", "1"])
     runpy.run_module(f"tests.benchmarks.{row}", run_name="__main__")
-    assert capfd.readouterr().out.count("\n| ") >= 2
+    assert capfd.readouterr().out.count("\n| ") >= 1
     assert not (tmp_path / "RESULTS.md").exists()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -150,4 +149,4 @@ class Ratio:
         pairs = np.asarray(ours, dtype=np.float64) / np.asarray(theirs, dtype=np.float64)
         draw = np.random.default_rng(0).integers(len(pairs), size=(2000, len(pairs)))
         low, high = np.quantile(np.median(pairs[draw], axis=1), (0.025, 0.975))
-        return cls(statistics.median(pairs), float(low), float(high))
+        return cls(float(np.median(pairs)), float(low), float(high))

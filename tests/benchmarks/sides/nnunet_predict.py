@@ -1,7 +1,7 @@
 """A round: a CT's file to a mask on its own grid by nnU-Net's predictor, in one process.
 
-Its network is Pansite's: what nnU-Net has normalised comes back to [0, 1], and background is a logit of 0, so that its
-softmax is Pansite's sigmoid.
+Its network is Pansite's: what nnU-Net has normalised comes back to [0, 1], axes to Pansite's order, and background is a
+logit of 0, so that its softmax is Pansite's sigmoid.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Same(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = network(told["filters"], told["patch"])
+        self.network = network(told["filters"], told["patch"], told["image"])
 
     def forward(self, normalised: Tensor) -> Tensor:
         """Logits of background and pancreas, B×2×D×H×W."""
         hu = normalised * intensities["std"] + intensities["mean"]
-        logits = self.network((hu + 100) / 340).logits
+        logits = self.network(((hu + 100) / 340).clamp(0, 1).transpose(2, 4).contiguous()).logits.transpose(2, 4)
         return torch.cat([torch.zeros_like(logits), logits], 1)
 
 

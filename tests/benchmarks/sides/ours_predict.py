@@ -23,7 +23,7 @@ model = ModelConfig(
     restoration=RestorationConfig(weight=0.0),
 )
 module = DualSSLModule(model, Preprocessing(tuple(told["spacing"]), (-100.0, 240.0), tuple(told["patch"]))).eval()
-module.network.load_state_dict(network(told["filters"], told["patch"]).state_dict())
+module.network.load_state_dict(network(told["filters"], told["patch"], told["image"]).state_dict())
 member = Member(Path("none"), module, InferenceSettings(overlap=0.5), "none")
 
 
