@@ -66,11 +66,17 @@ def test_it_shows_what_the_losses_are_computed_from() -> None:
     assert seen.case == batch.case
 
 
-@pytest.mark.parametrize(("contrast", "restore"), [(0.0, 0.0), (0.1, 0.0)])
-def test_without_a_restoration_there_is_no_m_and_nothing_corrupted(contrast: float, restore: float) -> None:
-    seen = look(build(contrast, restore), ellipsoid_batch(1, 32), HALFWAY)
+def test_without_helpers_there_is_no_m_and_nothing_corrupted() -> None:
+    seen = look(build(0, 0), ellipsoid_batch(1, 32), HALFWAY)
     assert (seen.region, seen.corrupted, seen.mask, seen.restored) == (None,) * 4
     assert seen.prediction is not None
+
+
+def test_contrast_alone_has_its_corrupted_view_and_nothing_restored() -> None:
+    seen = look(build(0.1, 0), ellipsoid_batch(1, 32), HALFWAY)
+    assert seen.restored is None
+    assert seen.mask is not None
+    assert seen.mask.any()
 
 
 @pytest.mark.parametrize("contrast", [0.1, 0.0])

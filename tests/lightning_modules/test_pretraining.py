@@ -118,7 +118,7 @@ def test_its_panel_shows_what_there_is(contrast: float) -> None:
     [
         ("both", (2, 2)),
         ("contrast of the clean view", (2, 1)),
-        ("contrast alone", (1, 1)),
+        ("contrast alone", (2, 2)),
         ("restoration alone", (1, 0)),
         ("shared decoder, no contrast", (1, 1)),
         ("in one pass", (1, 1)),
