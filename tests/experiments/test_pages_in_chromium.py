@@ -67,7 +67,7 @@ def ladder(folder: Path, *names: str) -> str:
         np.savez(
             path, image=(200 - seen).clip(0).astype(np.uint8), label=seen < 30, prediction=seen < 30 - 9 * rung.level
         )
-    made = Ladder("three phantoms", "phantoms", wanted.factors, wanted.levels, cases, 2.0, tuple(climbs), ())
+    made = Ladder("three phantoms", "phantoms", wanted.factors, wanted.levels, cases, 2.0, 0.0, tuple(climbs), ())
     return ladder_page(made, f"pansite ladder {EVIL}")
 
 
