@@ -23,6 +23,7 @@ from callbacks.summary import collect
 from callbacks.views import keep_views
 from datamodules import progress
 from datamodules.errors import CaseError, UsageError
+from datamodules.grids import larger_pieces
 from datamodules.held_out import HeldOutDataModule
 from datamodules.native import from_native, native_grid
 from datamodules.reading import check_grid, read_ids
@@ -72,7 +73,7 @@ def evaluate_predictions(loaded: Loaded, folder: Path) -> int:
         evaluation = Evaluation(
             folder=run.evaluation,
             checkpoint={"name": folder.resolve().name, "sha256": digest},
-            inference={},
+            inference={"smallest_piece": config.evaluation.smallest_piece},
             roles=data.roles,
             records=[case.record for case in data.cases],
             excluded=data.excluded,
@@ -166,22 +167,23 @@ def _measure(
         for case in todo:
             record = case.record
             mask = _mask(found.get((record.site, record.case)), record, config.evaluation.prediction_labels)
-            metrics = compared(case, mask, evaluation.tolerance)
+            mask = larger_pieces(mask, config.evaluation.smallest_piece)
+            metrics = compared(case, mask.astype(np.uint8), evaluation.tolerance)
             keep_views(
                 evaluation,
                 record,
                 image=apply_window(torch.from_numpy(case.image()), config.data.window).numpy(),
                 label=case.label() > 0,
-                probability=from_native(mask, record),
+                probability=from_native(mask.astype(np.uint8), record),
             )
             write_row(evaluation, record, metrics)
             bar.advance(task)
 
 
-def _mask(file: Path | None, record: CaseRecord, labels: Sequence[int]) -> NDArray[np.uint8]:
+def _mask(file: Path | None, record: CaseRecord, labels: Sequence[int]) -> NDArray[np.bool_]:
     """The predicted pancreas on the native grid; empty where there is no prediction."""
     if file is None:
-        return np.zeros(record.native_shape, dtype=np.uint8)
+        return np.zeros(record.native_shape, dtype=np.bool_)
     with _blaming(record):
         ids = read_ids(file, native_grid(record))
     wanted = sorted(set(labels)) or [1]
@@ -191,7 +193,7 @@ def _mask(file: Path | None, record: CaseRecord, labels: Sequence[int]) -> NDArr
             f"site {record.site!r}, case {record.case!r}: {file} has ids other than 1 ({_listed(strange)}): "
             f"say which are pancreas, as evaluation.prediction_labels=[{strange[0]}]"
         )
-    return np.isin(ids, wanted).astype(np.uint8)
+    return np.isin(ids, wanted)
 
 
 def _tell(folder: Path, data: HeldOutDataModule, found: Mapping[Key, Path], missing: Sequence[Key]) -> None:

@@ -133,10 +133,10 @@ def summary_of_run(run: RunFolder) -> dict[str, Any]:
 def protocol(summary: Mapping[str, Any]) -> dict[str, Any]:
     """How a run was evaluated, as far as what is compared must have it in common.
 
-    Of another tool's predictions nothing is known of how they were made.
+    Of another tool's predictions nothing is known of how they were made, but that small pieces were left out of them.
     """
     if "predictions_of" in summary:
-        return {"tolerance_mm": summary["tolerance_mm"]}
+        return {"tolerance_mm": summary["tolerance_mm"], **summary["inference"]}
     checkpoint = str(summary["checkpoint"].get("name", "")).partition(".")[0]
     inference = {key: value for key, value in summary["inference"].items() if key != "precision"}
     return {"tolerance_mm": summary["tolerance_mm"], "checkpoint": checkpoint, **inference}
