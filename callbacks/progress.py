@@ -22,6 +22,12 @@ class ProgressBar(RichProgressBar):
         """What the bar of the test loop is called."""
         return "evaluating cases"
 
+    @property
+    def total_train_batches(self) -> int | float:
+        """Batches of the whole run; of one that goes on, Lightning knows those that are left alone."""
+        steps = self.trainer.max_steps
+        return steps * self.trainer.accumulate_grad_batches if steps > 0 else super().total_train_batches
+
     def _get_train_description(self, current_epoch: int) -> str:
         # A run is one long epoch of unknown number: Lightning would say "Epoch 0/-2".
         return f"{'training':{len(self.validation_description)}}"

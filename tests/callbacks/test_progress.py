@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import torch
+from conftest import kill_now
 
 from callbacks.progress import ProgressBar
+from experiments.cli import main
+from lightning_modules.dual_ssl import DualSSLModule
+from tests.conftest import Tiny
 
 
 def test_the_bar_says_what_goes_on(
@@ -19,3 +25,28 @@ def test_the_bar_says_what_goes_on(
     assert "training" in shown
     assert "12/12" in shown
     assert "Epoch" not in shown
+
+
+def test_the_bar_of_a_run_that_goes_on_counts_the_whole_run(
+    tiny: Tiny, tmp_path: Path, in_child: Callable[[Callable[[], Any]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", str(tiny.file), f"run.root={tmp_path}", "trainer.progress_bar=true", "trainer.max_steps=6"]
+    words += ["trainer.checkpoint_every=2", "trainer.validate_every=6"]
+
+    def die_in_the_fifth_step() -> None:
+        original, calls = DualSSLModule.training_step, []
+
+        def counted(self: DualSSLModule, *arguments: Any) -> Any:
+            calls.append(1)
+            return kill_now() if len(calls) == 5 else original(self, *arguments)
+
+        DualSSLModule.training_step = counted  # type: ignore[method-assign]  # in a process of its own
+        main(words)
+
+    torch.set_num_threads(1)
+    assert in_child(die_in_the_fifth_step) == -9
+    capsys.readouterr()
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "going on from step 4" in shown
+    assert "6/6" in shown
