@@ -20,6 +20,7 @@ ROWS = (
     "surface_metrics",
     "many_cases",
     "start",
+    "limits",
 )
 
 

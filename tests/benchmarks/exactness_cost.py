@@ -1,6 +1,6 @@
 """What a training step pays for the promise that a killed run ends with the same bits.
 
-    python tests/benchmarks/exactness_cost.py phantom_dual_ssl data.source.cases=8 --steps 120
+    python -m tests.benchmarks.exactness_cost phantom_dual_ssl data.source.cases=8 --steps 120
 
 A real fit of the experiment takes its steps by turns, one as it is and one without what exactness needs: a generator
 keyed by (seed, epoch, index, purpose) is then a shared one of NumPy or torch (but for rotation, scaling and bending,

@@ -1,6 +1,6 @@
 """What a training step pays for the guard against losses and gradients that are not finite.
 
-    python tests/benchmarks/guard_cost.py phantom_dual_ssl data.source.cases=8 --steps 120
+    python -m tests.benchmarks.guard_cost phantom_dual_ssl data.source.cases=8 --steps 120
 
 A real fit of the experiment takes its steps by turns, one with the guard and one without. Both kinds see the same
 machine; their ratio is the median over neighbouring pairs, with the interval that bootstrapping the pairs gives. Beside
@@ -16,8 +16,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from exactness_cost import WARM_UP, Turns, interval
-
 from callbacks.numerics import NonFiniteGuard
 from datamodules.single_source import SingleSourceDataModule
 from experiments import training
@@ -25,6 +23,7 @@ from experiments.configuration import load_experiment
 from experiments.console import own_words
 from experiments.locate import find_experiment
 from experiments.run_folder import RunFolder
+from tests.benchmarks.exactness_cost import WARM_UP, Turns, interval
 
 HOOKS = ("on_train_batch_start", "on_before_backward", "on_before_optimizer_step", "on_train_batch_end")
 

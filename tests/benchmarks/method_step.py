@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 from tests.benchmarks.results import Line, Scale, at_most, present
 from tests.benchmarks.turns import Ratio
@@ -23,7 +22,7 @@ REAL = ["--filters", "32,64,128,256,320", "--patch", "96", "--spacing", "1.5", "
 def measure(scale: Scale) -> list[Line]:
     """Time and memory."""
     answer = scale.scratch / "steps.json"
-    command = [str(Path(__file__).with_name("step_cost.py")), "--threads", str(scale.threads), "--json", str(answer)]
+    command = ["-m", "tests.benchmarks.step_cost", "--threads", str(scale.threads), "--json", str(answer)]
     sizes = SMALL if scale.quick else REAL
     subprocess.run(
         [sys.executable, *command, "--variant", "dual", "single_pass", *sizes], check=True, stdout=sys.stderr

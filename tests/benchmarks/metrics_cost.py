@@ -1,6 +1,6 @@
 """What each part of a case's evaluation takes of the processor: prediction, the way to its own grid, the metrics.
 
-    python tests/benchmarks/metrics_cost.py runs/phantom_supervised --cases 4
+    python -m tests.benchmarks.metrics_cost runs/phantom_supervised --cases 4
 
 ``details`` are recall by third, band Dice, calibration and uncertainty; the last line is their ratio to all the rest.
 Processor time, not the clock's: others may share the machine. The run's data are where it was evaluated on them.

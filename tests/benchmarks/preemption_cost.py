@@ -1,6 +1,6 @@
 """What it costs that the ranks agree at the end of each step on whether a signal has come to one of them.
 
-    python tests/benchmarks/preemption_cost.py
+    python -m tests.benchmarks.preemption_cost
 
 Two processes on this machine, by gloo, which do nothing else; and one process, which has nothing to agree on.
 """

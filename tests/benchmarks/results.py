@@ -138,9 +138,7 @@ def present(name: str, title: str, doc: str | None, measure: Callable[[Scale], l
 
 
 def _told(ratio: Ratio | float) -> str:
-    if isinstance(ratio, Ratio):
-        return f"{ratio.middle:.2f}× ({ratio.low:.2f} to {ratio.high:.2f})"
-    return f"{ratio:.2f}×"
+    return str(ratio) if isinstance(ratio, Ratio) else f"{ratio:.2f}×"
 
 
 def _middle(ratio: Ratio | float) -> float:

@@ -1,8 +1,8 @@
 """What a training step of the method costs, beside one of segmentation alone.
 
-    python tests/benchmarks/step_cost.py --filters 8,16,32,64 --patch 48 --precision bf16-mixed --threads 2
-    python tests/benchmarks/step_cost.py --filters 32,64,128,256,320 --patch 96 --threads 2 --pairs 6
-    python tests/benchmarks/step_cost.py --variant single_pass gin
+    python -m tests.benchmarks.step_cost --filters 8,16,32,64 --patch 48 --precision bf16-mixed --threads 2
+    python -m tests.benchmarks.step_cost --filters 32,64,128,256,320 --patch 96 --threads 2 --pairs 6
+    python -m tests.benchmarks.step_cost --variant single_pass gin
 
 Variants: ``dual`` is the method with its defaults, ``clean_restoration`` contrasts clean views alone and only restores
 the corrupted image, ``single_pass`` corrupts half of a batch that runs through the network once. A rival is named as
@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from exactness_cost import interval
 from scipy.ndimage import distance_transform_edt
 from torch.profiler import ProfilerActivity, profile
 
@@ -36,6 +35,7 @@ from lightning_modules.config import ContrastiveConfig, DynUNetConfig, ModelConf
 from lightning_modules.dual_ssl import DualSSLModule, Preprocessing
 from lightning_modules.regions.choices.config import BandConfig
 from lightning_modules.schedules import Progress
+from tests.benchmarks.exactness_cost import interval
 
 WINDOW = (-100.0, 240.0)
 LATE = Progress(step=500, total=1000)

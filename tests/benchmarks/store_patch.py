@@ -1,6 +1,6 @@
 """How much faster the store gives a random 96³ patch than decompressing the volume's .nii.gz.
 
-    python tests/benchmarks/store_patch.py [repeats]
+    python -m tests.benchmarks.store_patch [repeats]
 
 A 512×512×200 CT-like volume (smooth tissue, noise, air around it); store and NIfTI are read in turn within one
 run, each time at another place, and the medians are compared. The files lie in the page cache.

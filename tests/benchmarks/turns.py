@@ -150,3 +150,6 @@ class Ratio:
         draw = np.random.default_rng(0).integers(len(pairs), size=(2000, len(pairs)))
         low, high = np.quantile(np.median(pairs[draw], axis=1), (0.025, 0.975))
         return cls(float(np.median(pairs)), float(low), float(high))
+
+    def __str__(self) -> str:
+        return f"{self.middle:.2f}× ({self.low:.2f} to {self.high:.2f})"
