@@ -38,7 +38,7 @@ def measure(scale: Scale) -> list[Line]:
             turns = by_turns([a], 1, warm_up=0)
             return [Line("predicting", "none", "", f"{median(turns.seconds[a.name]):.2f} s", None)]
         with Side("nnunet_predict", {**told, "mask": str(theirs)}, scale.peers(), scale.threads) as b:
-            turns = by_turns([a, b], 1 if scale.quick else 3, warm_up=0)
+            turns = by_turns([a, b], 1 if scale.quick else 2, warm_up=0)
     (x, y), (m, n) = turns.seconds.values(), turns.peaks.values()
     found = " and ".join(f"{_voxels(file):,}" for file in (ours, theirs.with_suffix(".nii.gz")))
     return [
