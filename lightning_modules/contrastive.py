@@ -21,14 +21,9 @@ from lightning_modules.gather import gather, rank, ranks, sum_over_ranks
 from lightning_modules.losses.contrastive import Samples
 from lightning_modules.losses.contrastive_forms import FORMS, Side
 from lightning_modules.projection import ProjectionHead
+from lightning_modules.regions.bounds import Bounds
 from lightning_modules.regions.sampling import Slots, draw_slots, keyed_draws
-from lightning_modules.regions.structure import (
-    PARCEL_NAMES,
-    Bounds,
-    Partition,
-    cell_regions,
-    voxel_regions,
-)
+from lightning_modules.regions.structure import PARCEL_NAMES, Partition, cell_regions, voxel_regions
 
 
 class ContrastiveResult(NamedTuple):

@@ -23,7 +23,8 @@ from datamodules.volume_files import read_volume
 from experiments.config import ExperimentConfig
 from experiments.configuration import load_experiment
 from experiments.locate import find_experiment
-from lightning_modules.regions.structure import PARCEL_NAMES, REGION_NAMES, Bounds, cell_regions, voxel_regions
+from lightning_modules.regions.bounds import Bounds
+from lightning_modules.regions.structure import PARCEL_NAMES, REGION_NAMES, cell_regions, voxel_regions
 from tests.conftest import Tiny
 from tests.lightning_modules.real_labels import PANCREAS, PATIENTS, needs_labels, surroundings
 

@@ -14,12 +14,12 @@ from experiments.configuration.faults import Faults, did_you_mean
 from experiments.configuration.ranges import out_of_range
 from lightning_modules.config import CorruptionConfig
 from lightning_modules.pretraining import misfits
+from lightning_modules.regions.bounds import too_far
 from lightning_modules.restoration_settings import corrupts
 from lightning_modules.restoration_settings import misfits as restoration_misfits
 from lightning_modules.rivals_settings import misfits as rival_misfits
 from lightning_modules.rivals_settings import misfits_with_data
 
-FARTHEST_RING = 90.0
 _NAME = re.compile(r"[\w][\w.+-]*")
 _TIME = re.compile(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}")
 _MEMORY = re.compile(r"\d+[KMGT]?")
@@ -171,15 +171,8 @@ def contrast(config: ExperimentConfig) -> Iterator[Problem]:
             (key, *_network_keys(config)),
             f"{network.name} has decoder features at stride {_listed(available)}, not at {settings.stride}.",
         )
-    elif config.data.spacing is not None:
-        cell = settings.stride * max(config.data.spacing)
-        mid = max(15.0, max(5.0, 2 * cell) + 2 * cell)
-        if mid > FARTHEST_RING:
-            yield Problem(
-                (key, "data.spacing"),
-                f"its cells are {cell:g} mm wide at a spacing of {list(config.data.spacing)} mm, so that the mid "
-                f"ring would reach {mid:g} mm, beyond {FARTHEST_RING:g} mm; take a smaller stride or spacing.",
-            )
+    elif config.data.spacing is not None and (sentence := too_far(config.data.spacing, settings.stride)) is not None:
+        yield Problem((key, "data.spacing"), sentence)
 
 
 def parcels(config: ExperimentConfig) -> Iterator[Problem]:

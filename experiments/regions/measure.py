@@ -19,7 +19,8 @@ from datamodules.store import AXIS_OUTSIDE, AXIS_STEPS, DISTANCE_SCALE, Spacing
 from datamodules.structure import axis_coordinate, signed_distance
 from datamodules.volume_files import read_volume
 from datamodules.window import apply_window
-from lightning_modules.regions.structure import Bounds, cell_regions, voxel_regions
+from lightning_modules.regions.bounds import Bounds
+from lightning_modules.regions.structure import cell_regions, voxel_regions
 
 WINDOW = (-100.0, 240.0)
 """HU that are drawn black and white."""

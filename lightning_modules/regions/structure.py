@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from math import prod
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from datamodules.errors import UsageError
+from lightning_modules.regions.bounds import Bounds
 
 PARCEL_NAMES = ("head_core", "head_rim", "body_core", "body_rim", "tail_core", "tail_rim")
 RING_NAMES = ("near", "mid", "far")
@@ -24,49 +23,6 @@ REGION_NAMES = PARCEL_NAMES + RING_NAMES
 
 Structure = Literal["both", "axis", "shells", "none"]
 Rings = Literal["three", "one"]
-
-FARTHEST = 90.0
-"""Mid rings must end here, mm: distances are stored clipped at 100 mm, and far needs room."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Where the regions end, in mm of signed distance to the pancreas' surface.
-
-    Attributes:
-        rim: pancreas within this depth is rim, deeper is core.
-        near: end of the near ring.
-        mid: end of the mid ring; far is beyond.
-    """
-
-    rim: float
-    near: float
-    mid: float
-
-    @classmethod
-    def at(cls, spacing: tuple[float, float, float], stride: int) -> Bounds:
-        """Bounds that leave every ring at least about one cell of room.
-
-        A cell of anisotropic voxels counts as the cube of its volume: so a ring holds about as many cells as at
-        isotropic voxels of that volume. (By the longest edge, thick slices would leave the pancreas no core.)
-
-        Args:
-            spacing: of the voxels along D, H, W, mm.
-            stride: voxels per cell along each axis.
-
-        Raises:
-            UsageError: the mid ring would pass 90 mm.
-        """
-        cell = stride * prod(spacing) ** (1 / 3)
-        near = max(5.0, 2 * cell)
-        mid = max(15.0, near + 2 * cell)
-        if mid > FARTHEST:
-            raise UsageError(
-                f"model.contrastive.stride: {stride} at data.spacing {spacing} puts the end of the mid ring at "
-                f"{mid:.0f} mm, beyond the {FARTHEST:.0f} mm to which distances are known; "
-                "take a smaller stride or a finer spacing"
-            )
-        return cls(rim=max(2.0, cell), near=near, mid=mid)
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def test_the_table_of_ranges_is_tried_whole_and_names_real_keys() -> None:
         (["data.patch_size=[16, 16, 16]"], "data.patch_size: [16, 16, 16] leaves a single cell at the network's total stride of 16"),
         (["model.contrastive.stride=16"], "model.contrastive.stride: dynunet has decoder features at stride 1, 2, 4 and 8, not at 16."),
         (["model.contrastive.stride=3"], "model.contrastive.stride: dynunet has decoder features at"),
-        (["model.contrastive.stride=8", "data.spacing=[1, 1, 3]"], "model.contrastive.stride: its cells are 24 mm wide at a spacing of [1.0, 1.0, 3.0] mm, so that the mid ring would reach 96 mm, beyond 90 mm"),
+        (["model.contrastive.stride=8", "data.spacing=[3, 3, 3]"], "model.contrastive.stride: 8 at a spacing of [3.0, 3.0, 3.0] mm makes cells of 24 mm and puts the end of the mid ring at 96 mm, beyond the 90 mm to which distances are known; take a smaller stride or a finer spacing."),
         (["data.structure.axis=none"], "model.contrastive.structure: 'both' cuts the pancreas into thirds of an axis that data.structure.axis=none leaves unknown; set model.contrastive.structure=shells."),
         (["data.structure.axis=none", "model.contrastive.structure=axis"], "model.contrastive.structure: 'axis' cuts the pancreas into thirds"),
         (["model.contrastive.form=cohesion_separation", "model.contrastive.cohesion=0", "model.contrastive.separation=0"], "model.contrastive.cohesion: it and model.contrastive.separation are both 0, so nothing is contrasted; model.contrastive.weight=0 switches the term off."),
@@ -198,7 +198,8 @@ def test_keys_that_do_not_go_together(tmp_path: Path, overrides: list[str], sent
     [
         ["data.sampling.foreground=0.667"],
         ["data.batch_size=8", "trainer.devices=4", "trainer.accumulate=2"],
-        ["model.contrastive.stride=8", "data.spacing=[1, 1, 2.8]"],
+        # What counts is the cell's volume, as where the regions are made: thick slices alone put no ring too far.
+        ["model.contrastive.stride=8", "data.spacing=[0.8, 0.8, 6]"],
         # A term that is not built has no features to be missing.
         ["model.contrastive.weight=0", "model.contrastive.stride=64"],
         [

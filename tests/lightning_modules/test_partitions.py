@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules.batch import OUTSIDE_AXIS
+from lightning_modules.regions.bounds import Bounds
 from lightning_modules.regions.sampling import WEIGHTED, draw_slots, keyed_draws
-from lightning_modules.regions.structure import FINEST, REGION_NAMES, Bounds, Partition, cell_regions, voxel_regions
+from lightning_modules.regions.structure import FINEST, REGION_NAMES, Partition, cell_regions, voxel_regions
 
 STRUCTURES, RINGS = ("both", "axis", "shells", "none"), ("three", "one")
 SLOTS = (16,) * 6 + (96, 64, 32)

@@ -20,7 +20,8 @@ from datamodules.batch import OUTSIDE_AXIS
 from datamodules.errors import UsageError
 from datamodules.store import AXIS_OUTSIDE, AXIS_STEPS, DISTANCE_SCALE
 from datamodules.structure import axis_coordinate, signed_distance
-from lightning_modules.regions.structure import REGION_NAMES, Bounds, Partition, cell_regions, voxel_regions
+from lightning_modules.regions.bounds import Bounds
+from lightning_modules.regions.structure import REGION_NAMES, Partition, cell_regions, voxel_regions
 
 ID = {name: i for i, name in enumerate(REGION_NAMES)}
 
