@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import random
@@ -10,7 +9,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -310,5 +309,6 @@ def test_gpus_are_shared_out_a_device_a_trial(tiny: Tiny, monkeypatch: pytest.Mo
     assert [each["CUDA_VISIBLE_DEVICES"] for each in search._places(settings, 3)] == ["4", "5", "6"]
     with pytest.raises(Exception, match="take at most 3 jobs"):
         search._places(settings, 4)
-    cpu: Sequence[dict[str, str]] = search._places(load_experiment(tiny.file).config.trainer, 2)
-    assert not any("CUDA_VISIBLE_DEVICES" in each for each in itertools.chain(cpu))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert search._places(load_experiment(tiny.file).config.trainer, 2) == [{"OMP_NUM_THREADS": "4"}] * 2

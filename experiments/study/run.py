@@ -12,13 +12,14 @@ from callbacks.requests import Request, Stopped
 from datamodules.atomic import write_text
 from datamodules.errors import UsageError
 from experiments import status, submit
+from experiments.machine import Share, shares
 from experiments.signals import SIGNALS
 from experiments.study import records
 from experiments.study.cells import Cell, alike, chosen, lay_out
 from experiments.study.config import Look, find_study, load_study
 from experiments.study.finished import Known, find_run, look_up
 from experiments.study.records import Record, time_taken
-from experiments.study.workers import POLL, Job, Slot, ended, hold, slots, time_before
+from experiments.study.workers import POLL, Job, ended, hold, time_before
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def run(name: str, overrides: Sequence[str], options: Options) -> int:
     done = [entry.record for entry in known if entry.record is not None]
     if not pending:
         return 0
-    places = slots(pending[0][0].config, options.jobs, len(pending))
+    places = shares(pending[0][0].config.trainer, options.jobs, most=len(pending))
     _tell_estimate(done, pending, len(places))
     if options.dry_run:
         for group in pending:
@@ -77,7 +78,7 @@ class _Runner:
     """Works off groups of like cells."""
 
     def __init__(
-        self, pending: Sequence[Sequence[Cell]], places: Sequence[Slot], results: Path, done: list[Record]
+        self, pending: Sequence[Sequence[Cell]], places: Sequence[Share], results: Path, done: list[Record]
     ) -> None:
         self._pending = list(pending)
         self._free = list(places)
@@ -134,7 +135,7 @@ class _Runner:
 
     def _end(self, job: Job, code: int) -> None:
         self._jobs.remove(job)
-        self._free.append(job.slot)
+        self._free.append(job.share)
         if code:
             reason = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._fail(job, f"{job.last_words()} ({reason}; {job.log})")

@@ -1,4 +1,4 @@
-"""Cells side by side: which cores and GPUs each gets, the processes, and what a signal or a kill does to them."""
+"""Cells side by side: the processes that compute them, and what a signal or a kill does to them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from callbacks.requests import Request
 from datamodules.atomic import write_json, write_text
-from datamodules.errors import UsageError
-from experiments.config import ExperimentConfig
+from experiments.machine import VISIBLE, Share
 from experiments.study.cells import Cell
 from experiments.submit import command
 
@@ -28,53 +26,6 @@ NOTED = 30.0
 """Seconds between notes of the time that a cell has taken."""
 _TAKE_OVER = {Request.PREEMPT: signal.SIGUSR1, Request.TERMINATE: signal.SIGTERM, Request.INTERRUPT: signal.SIGTERM}
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, see prctl(2)
-
-
-@dataclass(frozen=True)
-class Slot:
-    """What one job gets.
-
-    Attributes:
-        threads: of each of its processes.
-        gpus: its GPUs, as CUDA_VISIBLE_DEVICES names them; None leaves those that are visible.
-    """
-
-    threads: int
-    gpus: str | None
-
-
-def slots(config: ExperimentConfig, jobs: int | None, cells: int) -> list[Slot]:
-    """A slot for each job: the cores are shared out, and the GPUs, of which a job gets as many as it has devices.
-
-    Args:
-        config: of the cells.
-        jobs: how many side by side; None for as many as there are GPUs for, or cores, with one thread each.
-        cells: that there are to compute; no more jobs than these.
-
-    Raises:
-        UsageError: more jobs than there are GPUs for.
-    """
-    cores, ranks = len(os.sched_getaffinity(0)), config.trainer.devices
-    gpus = [] if config.trainer.accelerator == "cpu" else _gpus()
-    most = len(gpus) // ranks if gpus else max(1, cores // ranks)
-    if gpus and (most < 1 or (jobs or 1) > most):
-        raise UsageError(f"--jobs {jobs or 1}: {len(gpus)} GPUs make {most} jobs with {ranks} each (trainer.devices).")
-    jobs = min(jobs or most, cells)
-    threads = max(1, cores // (jobs * ranks))
-    parts = [",".join(gpus[ranks * job : ranks * (job + 1)]) if gpus else None for job in range(jobs)]
-    return [Slot(threads, part) for part in parts]
-
-
-def _gpus() -> list[str]:
-    """The GPUs that can be seen, without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [str(number) for number, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
 
 
 class Process(Protocol):
@@ -113,20 +64,20 @@ class Job:
 
     Args:
         cells: of the same settings; the first is run, and its record is that of all.
-        slot: what it gets.
+        share: what it gets of the machine.
         lock: held for it, see :func:`hold`.
     """
 
-    def __init__(self, cells: Sequence[Cell], slot: Slot, lock: IO[str]) -> None:
+    def __init__(self, cells: Sequence[Cell], share: Share, lock: IO[str]) -> None:
         self.cells = cells
         self.cell = cells[0]
-        self.slot = slot
+        self.share = share
         self._lock = lock
         self._notes = self.cell.work / f"{self.cell.name}.json"
         notes = _read_notes(self._notes, self.cell.hash)
         self._before = float(notes.get("seconds", 0.0))
         # Bits hang on the number of threads, and a run goes on with those that it began with.
-        self.threads = int(notes.get("threads", slot.threads))
+        self.threads = int(notes.get("threads", share.threads))
         self._began = self._noted = time.monotonic()
         file = self.cell.work / f"{self.cell.name}.yaml"
         write_text(file, self.cell.yaml)
@@ -167,7 +118,7 @@ class Job:
     def _environment(self) -> dict[str, str]:
         threads = str(self.threads)
         limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-        gpus = {} if self.slot.gpus is None else {"CUDA_VISIBLE_DEVICES": self.slot.gpus}
+        gpus = {} if self.share.gpus is None else {VISIBLE: self.share.gpus}
         # A cell is no task of a job that this command runs in: it is this command that SLURM puts back into the queue.
         own = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         return {**own, "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE", **limits, **gpus}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datamodules.errors import UsageError
 from experiments.config import TrainerConfig
+from experiments.machine import VISIBLE, shares
 from experiments.sweep import children
 from experiments.sweep.opened import Opened, open_sweep, reopen
 from experiments.sweep.study import Study, Taken
@@ -126,25 +127,13 @@ def _work_side_by_side(opened: Opened, cap: int, jobs: int) -> None:
 
 
 def _places(trainer: TrainerConfig, jobs: int) -> list[dict[str, str]]:
-    """What each of several processes is given of this machine: GPUs of its own, else its share of the cores."""
-    if trainer.accelerator != "cpu" and (gpus := _gpus()):
-        each = trainer.devices
-        if jobs * each > len(gpus):
-            raise UsageError(
-                f"--jobs: {jobs} trials of {each} GPU{'s' * (each > 1)} need {jobs * each}, and there are {len(gpus)}; "
-                f"take at most {len(gpus) // each} jobs."
-            )
-        return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[place * each : (place + 1) * each])} for place in range(jobs)]
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    return [{"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}] * jobs
-
-
-def _gpus() -> list[str]:
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in visible.split(",") if name]
-    import torch
-
-    return [str(number) for number in range(torch.cuda.device_count())]
+    """What each of several processes finds in its environment: GPUs of its own, else its share of the cores."""
+    return [
+        {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share.threads))}
+        if share.gpus is None
+        else {VISIBLE: share.gpus}
+        for share in shares(trainer, jobs)
+    ]
 
 
 def _free_memory() -> None:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from callbacks.requests import Request
+from experiments.machine import Share, shares, visible_gpus
 from experiments.study import records, run, workers
 from experiments.study import settings as same
 from experiments.study.cells import lay_out
@@ -275,21 +276,27 @@ def test_cores_and_gpus_are_shared_out_and_a_run_goes_on_with_its_threads(
 ) -> None:
     config = lay_out(load_study(folder / "mine.yaml"))[0].config
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    assert workers.slots(config, 2, 9) == [workers.Slot(4, None)] * 2
-    assert workers.slots(config, None, 9) == [workers.Slot(1, None)] * 8
-    assert workers.slots(config, None, 2) == [workers.Slot(4, None)] * 2
+    assert shares(config.trainer, 2, most=9) == [Share(4, None)] * 2
+    assert shares(config.trainer, None, most=9) == [Share(1, None)] * 8
+    assert shares(config.trainer, None, most=2) == [Share(4, None)] * 2
     config.trainer.accelerator, config.trainer.devices = "gpu", 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
-    assert workers.slots(config, None, 9) == [workers.Slot(2, "4,5"), workers.Slot(2, "6,7")]
-    with pytest.raises(Exception, match="4 GPUs make 2 jobs"):
-        workers.slots(config, 3, 9)
+    assert shares(config.trainer, None, most=9) == [Share(2, "4,5"), Share(2, "6,7")]
+    with pytest.raises(Exception, match=r"3 × 2 GPUs .* need 6, and there are 4; take at most 2 jobs"):
+        shares(config.trainer, 3, most=9)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
+    with pytest.raises(Exception, match=r"there are 1; set trainer\.devices to at most 1"):
+        shares(config.trainer, None, most=9)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert visible_gpus() == []
+    assert shares(config.trainer, None, most=9) == [Share(1, None)] * 4, "two ranks each, and no GPU: cores"
 
     cell = lay_out(load_study(folder / "mine.yaml"))[0]
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     for threads in (4, 1):
         lock = workers.hold(cell)
         assert lock is not None
-        job = workers.Job([cell], workers.Slot(threads, "7"), lock)
+        job = workers.Job([cell], Share(threads, "7"), lock)
         assert workers.hold(cell) is None, "it is being computed"
         process = job._process
         assert isinstance(process, Finished)
