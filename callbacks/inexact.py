@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from datamodules.json_files import read_json
 
 Conditions = Mapping[str, Any]
 Entry = dict[str, Any]
@@ -40,11 +41,12 @@ def sentence(entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def read_inexact(path: Path) -> list[Entry]:
-    """The entries of a run's ``inexact.json``; none where there is no such file."""
-    if not path.is_file():
-        return []
-    entries: list[Entry] = json.loads(path.read_text(encoding="utf-8"))
-    return entries
+    """The entries of a run's ``inexact.json``; none where there is no such file.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    return read_json(path, list, "restore it: it says where the run is not exact") if path.is_file() else []
 
 
 def recorded(checkpoint: Mapping[str, Any]) -> list[Entry]:

@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from datamodules.atomic import atomic_file
+from datamodules.errors import UsageError
 
 FLUSH_SECONDS = 30.0
 """Longest time that rows wait in memory, unless writing them takes more than a fiftieth of it."""
@@ -149,9 +150,22 @@ class MetricsFileKeeper(Callback):
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a ``metrics.csv`` in the order of steps: ``step`` and what was measured then."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items() if value != ""} for row in csv.DictReader(file)]
+    """The rows of a ``metrics.csv`` in the order of steps: ``step`` and what was measured then.
+
+    Raises:
+        UsageError: a row has no step, or a value is not a number.
+    """
+    rows = []
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                step = float(row.pop("step"))
+                rows.append({"step": step} | {name: float(value) for name, value in row.items() if value != ""})
+            except (KeyError, TypeError, ValueError) as error:
+                raise UsageError(
+                    f"{path}, line {number}: not a row of metrics ({error}); mend or remove it."
+                ) from error
+    return rows
 
 
 def _files(trainer: pl.Trainer) -> list[MetricsFile]:

@@ -29,6 +29,7 @@ from rich.console import Console
 from datamodules.atomic import write_json
 from datamodules.descriptions import complete, described
 from datamodules.errors import CaseError, UsageError, one_line
+from datamodules.json_files import known_json
 from datamodules.layouts import LAYOUTS, Case, SiteConfig
 from datamodules.layouts.site import remarks
 from datamodules.overlap import Pair, Scan, find_pairs
@@ -153,7 +154,7 @@ def _prepare_cases(
     reused = sum(outcome.reused for outcome in outcomes.values())
     notes = (*notes, *_placed_by_evidence(kept))
     report = {**_report(site, spacing, kept, outcomes), "notes": list(notes)}
-    pairs = _pairs(kept, report, _read_json(folder / REPORT) if reused == len(kept) else {})
+    pairs = _pairs(kept, report, known_json(folder / REPORT) if reused == len(kept) else {})
     with writing(store):
         write_json(folder / REPORT, {**report, "same_scans": [pair.to_dict() for pair in pairs]})
     if not kept:
@@ -197,7 +198,7 @@ def median_spacing(
         UsageError: no case has a readable header.
     """
     path = home / "spacings.json"
-    known = _read_json(path)
+    known = known_json(path)
     work = [(site, case, labelled, known.get(case.case)) for case in cases]
     found = {item[1].case: result for item, result in run_all(_native_spacing, work, processes)}
     read = {case: entry for case, entry in sorted(found.items()) if isinstance(entry, dict)}
@@ -328,7 +329,7 @@ def site_folder(site: SiteConfig, spacing: Spacing, structure: StructureConfig, 
         return own.parent
     if site.root:
         for report in sorted(store.glob(f"{_safe(site.name)}-*/{wanted}/{REPORT}")):
-            if _read_json(report).get("root") == site.root:
+            if known_json(report).get("root") == site.root:
                 return report.parent
     return None
 
@@ -339,20 +340,13 @@ def _settings_hash(spacing: Spacing, labelled: bool, structure: StructureConfig)
 
 def _refusals(folder: Path) -> dict[str, Outcome]:
     """The cases that were refused for what is in their files."""
-    report = _read_json(folder / REPORT)
+    report = known_json(folder / REPORT)
     entries = report.get("excluded", {}) if report.get("rules") == RULES else {}
     return {
         case: Outcome(entry["reason"], lasting=True, key=entry["key"])
         for case, entry in entries.items()
         if entry["key"]
     }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def _clear_abandoned(folder: Path) -> None:

@@ -6,13 +6,13 @@ source's too says ``data.overlap``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from datamodules.errors import UsageError
+from datamodules.json_files import known_json
 from datamodules.overlap import DESCRIPTOR, Pair, Scan, find_pairs, groups, named
 from datamodules.prepare import REPORT, Preparation, site_folder
 from datamodules.store import Spacing, StoredCase
@@ -179,14 +179,10 @@ def stored_scans(site: SiteConfig, data: DataConfig, spacing: Spacing) -> list[S
     folder = site_folder(site, spacing, data.structure, Path(data.store))
     if folder is None:
         return None
-    report: Mapping[str, Any] = json.loads((folder / REPORT).read_text("utf-8"))
     found = []
-    for case in report["kept"]:
-        try:
-            record = json.loads((folder / case / "record.json").read_text("utf-8"))
-        except (OSError, ValueError):
+    for case in known_json(folder / REPORT).get("kept", ()):
+        fingerprint = known_json(folder / case / "record.json").get("fingerprint")
+        if fingerprint is None or not (folder / case / DESCRIPTOR).is_file():
             return None
-        if not (folder / case / DESCRIPTOR).is_file():
-            return None
-        found.append(Scan(site.name, case, record["fingerprint"], folder / case / DESCRIPTOR))
+        found.append(Scan(site.name, case, fingerprint, folder / case / DESCRIPTOR))
     return found or None

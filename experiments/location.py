@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.atomic import write_json
+from datamodules.json_files import known_json
 from datamodules.location_prior import LocationPrior
 from datamodules.store import StoredCase
 
@@ -19,17 +20,16 @@ def location_prior_dice(
     """Mean Dice of the source's location prior by site.
 
     Args:
-        file: where the answer is kept for the next time; it is asked anew when a case has changed.
+        file: where the answer is kept for the next time; computed anew when a case has changed or it is damaged.
         training: the source's training cases.
         evaluated: the cases of all sites.
     """
     digests = [[case.record.site, case.record.case, case.record.digest] for case in (*training, *evaluated)]
     key = hashlib.sha256(json.dumps([len(training), digests]).encode()).hexdigest()
-    if file.is_file():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["key"] == key:
-            known: dict[str, float] = kept["dice"]
-            return known
+    kept = known_json(file)
+    if kept.get("key") == key:
+        known: dict[str, float] = kept["dice"]
+        return known
     prior = LocationPrior.fit(training)
     scores: dict[str, list[float]] = {}
     for case in evaluated:

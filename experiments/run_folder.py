@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from uuid import uuid4
 
 from datamodules.atomic import write_json, write_text
 from datamodules.errors import UsageError
+from datamodules.json_files import known_json, read_json
 
 JOB_FILE = "PANSITE_JOB_FILE"
 """Names, in a job that `pansite submit` wrote, the job's file."""
@@ -132,21 +132,33 @@ class RunFolder:
         return before != name
 
     def read_split(self) -> dict[str, list[str]]:
-        """The saved split: case ids by ``train``, ``validation`` and ``test``."""
-        split: dict[str, list[str]] = json.loads(self.split.read_text(encoding="utf-8"))
-        return split
+        """The saved split: case ids by ``train``, ``validation`` and ``test``.
+
+        Raises:
+            UsageError: the file is missing or damaged.
+        """
+        return read_json(self.split, dict, "restore it from a copy, or fit the experiment afresh")
 
     def read_excluded(self) -> dict[str, dict[str, str]]:
-        """The cases that the evaluation left out and why, by site."""
-        excluded: dict[str, dict[str, str]] = json.loads((self.evaluation / "excluded.json").read_text("utf-8"))
-        return excluded
+        """The cases that the evaluation left out and why, by site.
+
+        Raises:
+            UsageError: the file is missing or damaged.
+        """
+        return read_json(self.evaluation / "excluded.json", dict, "evaluate the run again")
+
+    def read_leaks(self) -> list[str]:
+        """What the run was ever tested on although it is its source's; empty where there is no such file.
+
+        Raises:
+            UsageError: the file is damaged.
+        """
+        way_out = "restore it: it says which scans of its source the run was tested on"
+        return read_json(self.overlap, list, way_out) if self.overlap.is_file() else []
 
     def is_outside(self) -> bool:
         """Whether it holds the evaluation of predictions that another tool made."""
-        try:
-            return "predictions_of" in json.loads((self.evaluation / "summary.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            return False
+        return "predictions_of" in known_json(self.evaluation / "summary.json")
 
     def set_aside(self) -> Path | None:
         """Move what stands here to a free name beside it, so that a fresh run loses nothing.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -88,7 +87,7 @@ def done(data: DataConfig, run: RunFolder, evaluation: Evaluation, summary: Mapp
 
 def _allowed(data: DataConfig, overlap: Overlap, run: RunFolder) -> list[str]:
     """The held-out cases, of its source, that a run was ever tested on; these are kept with it."""
-    before: list[str] = json.loads(run.overlap.read_text("utf-8")) if run.overlap.is_file() else []
+    before = run.read_leaks()
     if data.overlap != "allow" or not overlap.leaks:
         return before
     found = sorted({*before, *(f"{pair.second} is {pair.first} ({pair.evidence})" for pair in overlap.leaks)})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from callbacks.inexact import read_inexact, sentence
 from callbacks.panel_files import panels
 from datamodules.errors import UsageError
+from datamodules.json_files import read_json
 from experiments.report.model import CaseResult, Curve, Results, SiteResult, Statistic
 from experiments.run_folder import RunFolder
 
@@ -59,7 +59,7 @@ def collect(folder: Path) -> Results:
             outside=str((summary.get("predictions_of") or {}).get("folder", "")),
             inexact=sentence(read_inexact(run.inexact) or summary["checkpoint"].get("inexact", [])),
             looks={site: int(looks) for site, looks in summary.get("looks_before", {}).items()},
-            leaks=_leaks(run.overlap, summary),
+            leaks=tuple(sorted({*run.read_leaks(), *summary.get("overlap", {}).get("allowed", [])})),
             voxel_edges=_edges(summary.get("voxel_edges_mm")),
             smallest_piece=float(summary.get("inference", {}).get("smallest_piece", 0)),
             doubt=_doubt(summary),
@@ -71,12 +71,6 @@ def collect(folder: Path) -> Results:
             f"{run.evaluation / 'summary.json'}: not a summary that `pansite evaluate` wrote ({error!r}); "
             f"evaluate the run again."
         ) from error
-
-
-def _leaks(file: Path, summary: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a run was ever tested on although it is the source's, by the run's own file and by this summary."""
-    kept: list[str] = json.loads(file.read_text("utf-8")) if file.is_file() else []
-    return tuple(sorted({*kept, *summary.get("overlap", {}).get("allowed", [])}))
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
@@ -219,13 +213,7 @@ def _lines(path: Path) -> tuple[str, ...]:
 def _json(path: Path, optional: bool = False) -> dict[str, Any]:
     if optional and not path.is_file():
         return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not readable JSON ({error}); evaluate the run again.") from error
-    if not isinstance(value, dict):
-        raise UsageError(f"{path}: an object is expected there; evaluate the run again.")
-    return value
+    return read_json(path, dict, "evaluate the run again")
 
 
 def _config(path: Path, text: str) -> dict[str, Any]:

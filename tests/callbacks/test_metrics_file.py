@@ -10,6 +10,7 @@ import pytest
 import pytorch_lightning as pl
 
 from callbacks.metrics_file import MetricsFile, read_metrics
+from datamodules.errors import UsageError
 
 Fit = Callable[..., pl.Trainer]
 
@@ -29,6 +30,14 @@ def test_values_come_back_exactly(tmp_path: Path) -> None:
     file.log_metrics(values, step=6)
     file.flush()
     assert read_metrics(file.path) == [{"step": 7, **values}]
+
+
+@pytest.mark.parametrize("row", ["3,many", "three,1", ",1", "3", "3,1,2"])
+def test_a_damaged_row_is_told_with_its_line(tmp_path: Path, row: str) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text(f"step,x\n1,0.5\n{row}\n")
+    with pytest.raises(UsageError, match=r"metrics\.csv, line 3: not a row of metrics .*; mend or remove it\."):
+        MetricsFile(file)
 
 
 def test_a_later_life_drops_what_it_takes_again(tmp_path: Path) -> None:
