@@ -34,6 +34,20 @@ def shown(path: Path) -> str:
     return str(full.relative_to(folder)) if full.is_relative_to(folder) else str(full)
 
 
+def read_yaml(path: Path, faults: Faults) -> Node | None:
+    """Nodes of a YAML file; None, with a fault, where it can't be read or is not YAML."""
+    label = shown(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        faults.add(label, "", "not a text file in UTF-8.")
+    except OSError as error:
+        faults.add(label, "", f"can't be read: {error.strerror}.")
+    else:
+        return parse_yaml(text, label, faults)
+    return None
+
+
 def parse_yaml(text: str, label: str, faults: Faults, *, lines: bool = True) -> Node | None:
     """Nodes of a YAML text; None, with a fault, where it is not YAML.
 
@@ -57,21 +71,12 @@ def parse_yaml(text: str, label: str, faults: Faults, *, lines: bool = True) -> 
 
 
 def _layers(path: Path, chain: list[Path], faults: Faults) -> list[Mapping]:
-    label = shown(path)
     chain = [*chain, path.resolve()]
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        faults.add(label, "", "not a text file in UTF-8.")
-        return []
-    except OSError as error:
-        faults.add(label, "", f"can't be read: {error.strerror}.")
-        return []
-    root = parse_yaml(text, label, faults)
+    root = read_yaml(path, faults)
     if root is None:
         return []
     if not isinstance(root, Mapping):
-        faults.add(label, "", "an experiment is a mapping of keys such as 'name:' and 'data:'.")
+        faults.add(shown(path), "", "an experiment is a mapping of keys such as 'name:' and 'data:'.")
         return []
     extends = root.entries.pop("extends", None)
     below = [] if extends is None else _extended(extends, path, chain, faults)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.configuration.faults import Faults, did_you_mean
-from experiments.configuration.layers import parse_yaml, shown
+from experiments.configuration.layers import read_yaml, shown
 from experiments.configuration.nodes import Mapping
 from experiments.locate import find_shipped
 from experiments.sweep.command import read_command
@@ -80,7 +80,7 @@ def read_sweep(path: Path, faults: Faults, name: str | None = None) -> SweepFile
         leaves nothing to go on with.
     """
     label = shown(path)
-    root = parse_yaml(path.read_text(encoding="utf-8-sig"), label, faults)
+    root = read_yaml(path, faults)
     if not isinstance(root, Mapping) or not root.entries:
         if root is not None:
             faults.add(label, "", "a sweep is a mapping of keys such as 'method:' and 'parameters:'.")

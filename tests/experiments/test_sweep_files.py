@@ -81,6 +81,12 @@ def test_a_mistake_is_told(tmp_path: Path, lines: dict[str, str | None], sentenc
     assert faults(tmp_path, **lines) == [sentence]
 
 
+def test_a_file_that_is_no_text_is_refused_as_one(tmp_path: Path, pansite: Command) -> None:
+    (tmp_path / "s.yaml").write_bytes("method: größer".encode("latin-1"))
+    code, _, err = pansite("sweep", tmp_path / "s.yaml", f"run.root={tmp_path}")
+    assert (code, err) == (2, f"error: {tmp_path}/s.yaml: not a text file in UTF-8.\n")
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path, pansite: Command) -> None:
     path = write(tmp_path, method="baeys", run_cap="none", parameters="{seed: {min: 3, max: 1}, model.foo: {value: 1}}")
     code, _, err = pansite("sweep", path, f"run.root={tmp_path}")
