@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from datamodules.errors import UnreadableError
@@ -10,17 +11,13 @@ PER_VOXEL = 16
 """Bytes that preparation takes for a voxel of the file, beside the file's own: some copies in 32 bits."""
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def available_memory() -> int | None:
-    """Bytes that this process can still have, by the system and by its container; None where nothing tells."""
+    """Bytes that this process can still have, by the system, its container and its job; None where nothing tells."""
     limits = [int(line.split()[1]) * 1024 for line in _lines(MEMINFO) if line.startswith("MemAvailable:")]
-    most, used = ("".join(_lines(CGROUP / f"memory.{name}")) for name in ("max", "current"))
-    if most.isdigit() and used.isdigit():
-        # What is cached of files is counted as used, and given up for whoever needs memory.
-        cached = sum(int(line.split()[1]) for line in _lines(CGROUP / "memory.stat") if "active_file " in line)
-        limits.append(max(0, int(most) - int(used) + cached))
-    return min(limits, default=None)
+    return min([*limits, *_group_limits()], default=None)
 
 
 def check_memory(path: Path, voxels: int, itemsize: int) -> None:
@@ -32,6 +29,20 @@ def check_memory(path: Path, voxels: int, itemsize: int) -> None:
     needed, free = voxels * (itemsize + PER_VOXEL), available_memory()
     if free is not None and needed > free:
         raise UnreadableError(f"{path} needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free")
+
+
+def _group_limits() -> Iterator[int]:
+    """Bytes left of each control group (v2) that this process is in: a container's is the root, a SLURM job's below."""
+    own = next((line.removeprefix("0::/") for line in _lines(OWN_CGROUP) if line.startswith("0::/")), "")
+    group = CGROUP / own
+    for folder in [group, *group.parents]:
+        most, used = ("".join(_lines(folder / f"memory.{name}")) for name in ("max", "current"))
+        if most.isdigit() and used.isdigit():
+            # What is cached of files is counted as used, and given up for whoever needs memory.
+            cached = sum(int(line.split()[1]) for line in _lines(folder / "memory.stat") if "active_file " in line)
+            yield max(0, int(most) - int(used) + cached)
+        if folder == CGROUP:
+            return
 
 
 def _lines(path: Path) -> list[str]:

@@ -110,6 +110,12 @@ def test_a_file_without_compression_is_held_to_its_size(tmp_path: Path, read: Ca
              "memory.stat": "anon 1\nactive_file 200\ninactive_file 50000\n"},
             60_200,
         ),
+        (
+            {"meminfo": "MemAvailable: 500 kB\n", "self": "4:memory:/x\n0::/slurm/job_5/step_0\n",
+             "slurm/job_5/memory.max": "300000\n", "slurm/job_5/memory.current": "200000\n",
+             "slurm/job_5/step_0/memory.max": "max\n", "memory.max": "400000\n", "memory.current": "290000\n"},
+            100_000,
+        ),
         ({}, None),
     ],
 )  # fmt: skip
@@ -118,7 +124,9 @@ def test_a_volume_for_which_there_is_no_memory_is_refused_by_name(
 ) -> None:
     path = save(tmp_path / "i.nii.gz", abdomen()[0])
     for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "OWN_CGROUP", tmp_path / "self")
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
     assert available_memory() == expected
