@@ -16,6 +16,7 @@ from datamodules.atomic import atomic_file, write_json
 from datamodules.case_statistics import STATISTICS, measure
 from datamodules.overlap import DESCRIPTOR
 from datamodules.store import StoredCase
+from datamodules.writing import writing
 
 if TYPE_CHECKING:
     from datamodules.descriptor import Descriptor
@@ -49,8 +50,6 @@ def complete(folder: Path) -> None:
     Raises:
         UsageError: the store can't be written to.
     """
-    from datamodules.prepare_case import writing
-
     case = StoredCase(folder)
     with writing(folder.parent):
         if not (folder / DESCRIPTOR).is_file():

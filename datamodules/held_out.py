@@ -14,7 +14,8 @@ from datamodules.batch import VolumeBatch
 from datamodules.config import DataConfig
 from datamodules.errors import UsageError
 from datamodules.layouts import SiteConfig
-from datamodules.prepare import Preparation, prepare_site
+from datamodules.preparation import Preparation
+from datamodules.prepare import prepare_site
 from datamodules.seal import Overlap, find_overlap, leave_out
 from datamodules.split import Split
 from datamodules.store import StoredCase

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from datamodules.layouts.site import Case, SiteConfig
 from datamodules.reading import RawCase, read_case
 from datamodules.store import CaseRecord, Spacing, write_case
 from datamodules.structure import AxisKind
+from datamodules.writing import writing
 
 log = logging.getLogger(__name__)
 
@@ -120,26 +119,6 @@ def prepare_case(task: Task) -> Outcome:
     except Exception as error:  # what else a file provokes is that case's fault and must not stop the others
         log.debug("preparing %s failed", task.case, exc_info=True)
         return Outcome(one_line(f"it could not be prepared ({type(error).__name__}: {error})"))
-
-
-@contextmanager
-def writing(store: Path) -> Iterator[None]:
-    """Turn what the disk refuses into the sentence that the user needs.
-
-    Raises:
-        UsageError: the disk is full, or the folder can't be written to.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UsageError(
-                f"the disk of the store {store} is full ({error.strerror}): free some space or set data.store "
-                f"to another disk; what is prepared so far is kept"
-            ) from error
-        raise UsageError(
-            f"the store {store} can't be written to ({error.strerror or error}): set data.store"
-        ) from error
 
 
 def _prepare(task: Task, key: str) -> Outcome:

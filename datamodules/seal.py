@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from datamodules.errors import UsageError
 from datamodules.json_files import known_json
 from datamodules.overlap import DESCRIPTOR, Pair, Scan, find_pairs, groups, named
-from datamodules.prepare import REPORT, Preparation, site_folder
+from datamodules.preparation import Preparation
 from datamodules.store import Spacing, StoredCase
+from datamodules.store_folders import REPORT, site_folder
 
 if TYPE_CHECKING:
     from datamodules.config import DataConfig

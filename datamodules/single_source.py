@@ -16,7 +16,8 @@ from datamodules.batch import VolumeBatch
 from datamodules.config import SourceData
 from datamodules.errors import Notice, UsageError
 from datamodules.patches import PatchDataset, RawPatch, RawPatchBatch, collate
-from datamodules.prepare import Preparation, prepare_site
+from datamodules.preparation import Preparation
+from datamodules.prepare import prepare_site
 from datamodules.randomness import torch_generator
 from datamodules.sampling import PositionSampler, Share, Stream
 from datamodules.seal import patients

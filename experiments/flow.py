@@ -13,7 +13,8 @@ from callbacks.inexact import read_inexact, sentence
 from datamodules.config import DataConfig
 from datamodules.errors import UsageError
 from datamodules.layouts import SiteConfig
-from datamodules.prepare import Preparation, prepare_site
+from datamodules.preparation import Preparation
+from datamodules.prepare import prepare_site
 from datamodules.single_source import SingleSourceDataModule
 from datamodules.store import Spacing
 from experiments import evaluation, initial_weights, launch, sealing, status, training, wandb_run

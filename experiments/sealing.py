@@ -10,7 +10,7 @@ from callbacks.rows import Evaluation
 from datamodules.atomic import write_json
 from datamodules.config import DataConfig
 from datamodules.overlap import Scan
-from datamodules.prepare import Preparation
+from datamodules.preparation import Preparation
 from datamodules.seal import Overlap, find_overlap, overlap_of, stored_scans
 from experiments.console import first_rank, say
 from experiments.ledger import Ledger

@@ -15,7 +15,8 @@ import pytest
 
 from datamodules.config import StructureConfig
 from datamodules.layouts.nnunet import NnUNetSite
-from datamodules.prepare import Preparation, prepare_site
+from datamodules.preparation import Preparation
+from datamodules.prepare import prepare_site
 from tests.datamodules import miniatures
 
 Command = Callable[..., tuple[int, str, str]]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from datamodules import case_statistics
 from datamodules.case_statistics import PERCENTILES
-from datamodules.prepare import Preparation
+from datamodules.preparation import Preparation
 from datamodules.seal import patients
 from datamodules.store import StoredCase
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from datamodules.atomic import finite, write_json, write_text
 from datamodules.case_statistics import BINS, PERCENTILES
-from datamodules.prepare import Preparation
+from datamodules.preparation import Preparation
 from datamodules.seal import Overlap
 from experiments.config import ExperimentConfig
 from experiments.data_card.figures import hu_distributions, strips

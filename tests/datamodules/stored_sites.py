@@ -11,8 +11,10 @@ import SimpleITK
 import torch
 
 from datamodules.config import StructureConfig
+from datamodules.in_turn import LOCK
 from datamodules.layouts.manifest import ManifestSite
-from datamodules.prepare import LOCK, Preparation, prepare_site
+from datamodules.preparation import Preparation
+from datamodules.prepare import prepare_site
 
 GRID = (4.0, 4.0, 5.0)
 

@@ -14,7 +14,8 @@ from faulty_site import KEPT, NAMES, ODD, REASONS, SEEN_OTHERWISE, write_faulty_
 
 from datamodules.config import StructureConfig
 from datamodules.native import native_label
-from datamodules.prepare import Preparation, prepare_site
+from datamodules.preparation import Preparation
+from datamodules.prepare import prepare_site
 from datamodules.store import StoredCase
 
 GRID = (5.0, 5.0, 8.0)

@@ -14,7 +14,8 @@ import pytest
 
 from datamodules import prepare as prepare_module
 from datamodules.config import StructureConfig
-from datamodules.prepare import Preparation, prepare_case, prepare_site
+from datamodules.preparation import Preparation
+from datamodules.prepare import prepare_case, prepare_site
 from tests.datamodules.stored_sites import forked
 from tests.datamodules.tiny_site import SPACING, write_site
 

@@ -18,8 +18,10 @@ from datamodules.layouts.manifest import ManifestSite
 from datamodules.layouts.nih import NIHSite
 from datamodules.layouts.site import Flip
 from datamodules.native import native_label
-from datamodules.prepare import REPORT, Preparation, prepare_site
+from datamodules.preparation import Preparation
+from datamodules.prepare import prepare_site
 from datamodules.reading import read_case, read_label
+from datamodules.store_folders import REPORT
 from datamodules.volume_files import read_grid, read_volume
 from tests.datamodules import miniatures
 from tests.datamodules.ct_files import abdomen, affine, save

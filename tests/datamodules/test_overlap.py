@@ -16,7 +16,8 @@ from datamodules.descriptor import Descriptor, describe
 from datamodules.errors import UsageError
 from datamodules.layouts.manifest import ManifestSite
 from datamodules.overlap import DESCRIPTOR, Pair, Scan, find_pairs, groups
-from datamodules.prepare import Preparation, prepare_site
+from datamodules.preparation import Preparation
+from datamodules.prepare import prepare_site
 from datamodules.same_scan import SAME, agreement
 from datamodules.seal import Overlap
 from datamodules.single_source import SingleSourceDataModule

@@ -19,7 +19,8 @@ from datamodules.errors import CaseError, UsageError
 from datamodules.layouts import LAYOUTS, Case, SiteConfig
 from datamodules.layouts.auto import AutoSite
 from datamodules.native import native_label
-from datamodules.prepare import Preparation, prepare_site
+from datamodules.preparation import Preparation
+from datamodules.prepare import prepare_site
 from datamodules.reading import read_case, read_label
 from datamodules.volume_files import read_grid
 from tests.datamodules import miniatures

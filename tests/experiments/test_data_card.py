@@ -12,7 +12,8 @@ import pytest
 
 from datamodules.config import StructureConfig
 from datamodules.layouts.manifest import ManifestSite
-from datamodules.prepare import Preparation, prepare_site
+from datamodules.preparation import Preparation
+from datamodules.prepare import prepare_site
 from datamodules.seal import find_overlap
 from experiments.data_card.model import QUANTITIES, card_site, shift
 from experiments.data_card.page import described_site, render, sentences

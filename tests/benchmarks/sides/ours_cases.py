@@ -9,7 +9,7 @@ from served import arguments, serve
 
 from datamodules.augmentation.config import StandardConfig
 from datamodules.config import SourceData
-from datamodules.prepare import Preparation
+from datamodules.preparation import Preparation
 from datamodules.single_source import SingleSourceDataModule
 from datamodules.store import StoredCase
 from lightning_modules.config import ContrastiveConfig, ModelConfig, RestorationConfig
