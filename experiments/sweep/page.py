@@ -9,8 +9,8 @@ from experiments.pages import render as pages
 from experiments.sweep import figures
 from experiments.sweep.opened import Opened
 from experiments.sweep.plain import is_number
-from experiments.sweep.show import BEST, PEEKED, said, short_names
 from experiments.sweep.study import Shown, Study
+from experiments.sweep.words import BEST, PEEKED, said, short_names
 
 _MOST_AXES = 9
 

@@ -17,13 +17,11 @@ from experiments.configuration.writing import to_yaml
 from experiments.locate import SHIPPED
 from experiments.sweep import children
 from experiments.sweep.opened import Opened, find_begun, reopen
+from experiments.sweep.page import render
 from experiments.sweep.study import Shown, Study
+from experiments.sweep.words import BEST, PEEKED, said, short_names
 
-BEST, PAGE = "best.yaml", "report.html"
-PEEKED = (
-    "Selection saw the test sites: trials were compared by {metric}. What the best one scores there does not tell how "
-    "it does on sites that it has never seen."
-)
+PAGE = "report.html"
 
 
 def show(name: str, overrides: Sequence[str]) -> int:
@@ -59,8 +57,6 @@ def _evaluate(opened: Opened, run: Path) -> None:
 
 
 def _show(opened: Opened, study: Study) -> None:
-    from experiments.sweep.page import render
-
     trials, best = study.shown(), study.best()
     _print_table(opened, trials)
     if opened.peeking:
@@ -116,21 +112,6 @@ def _print_table(opened: Opened, trials: Sequence[Shown]) -> None:
     console = Console(highlight=False, markup=False)
     # Through a pipe there is no width to keep to.
     (console if console.is_terminal else Console(highlight=False, markup=False, width=1000)).print(table)
-
-
-def short_names(keys: Sequence[str]) -> list[str]:
-    """Keys without their beginnings, as far as they stay different."""
-    names = [key.split(".") for key in keys]
-    for length in (1, 2, 3):
-        shortened = [".".join(name[-length:]) for name in names]
-        if len(set(shortened)) == len(shortened):
-            return shortened
-    return list(keys)
-
-
-def said(value: Any) -> str:
-    """A value in few digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _relative(path: Path) -> str:
