@@ -75,7 +75,7 @@ def plan_scan(patient: Patient, organ: tuple[float, float], field_of_view: float
         slice_thickness: 0 gives `THIN` slices, 1 `THICK` ones.
     """
     generator = patient.stream("scan")
-    flank = patient.half_width + 16.0 + (3.5 + 38.0 * patient.adiposity**1.3) * 1.0
+    flank = patient.half_width + 16.0 + (3.5 + 38.0 * patient.adiposity**1.3)
     zoom = 1.0 + field_of_view * generator.uniform(-0.3, 0.3)
     pixel = 2.0 * (flank + generator.uniform(8, 20)) * zoom / COLUMNS
     off = generator.uniform(-1, 1, 2) * (30.0, 22.0) * field_of_view

@@ -9,17 +9,15 @@ voxels, their type, and the slices above and below. A slice's key is its spectru
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from datamodules.errors import UsageError
+from datamodules.errors import NPZ_ERRORS, UsageError
 
 VERSION = 1
 """Counts changes of what is computed here: a stored descriptor of another version is computed anew."""
@@ -93,7 +91,7 @@ def _read(path: Path, *names: str) -> list[NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return [file[name] for name in names]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+    except NPZ_ERRORS as error:
         raise UsageError(f"{path}: can't be read ({error}); remove it, and `pansite prepare` makes it anew.") from error
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
+from zipfile import BadZipFile
+
+NPZ_ERRORS = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error)
+"""What NumPy raises where an ``.npz`` is missing, cut off or another file."""
 
 
 def one_line(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import UsageError
 from datamodules.json_files import known_json
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from datamodules.config import DataConfig
     from datamodules.layouts import SiteConfig
 
-Policy = Literal["error", "exclude", "allow"]
 MANY = 3
 """More pairs of two sites than these are told of in one line; summary.json and the data card list them all."""
 

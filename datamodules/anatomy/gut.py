@@ -18,9 +18,8 @@ GAS_FRONT = 1e3
 def paint_gut(canvas: Canvas, patient: Patient, pancreas: Pancreas, tissue: dict[str, float]) -> None:
     """Paint the alimentary tract around the pancreas, in the order in which it would hide itself."""
     _paint_colon(canvas, patient, tissue)
-    flexure = _duodenum_path(patient, pancreas)[-1]
-    _paint_small_bowel(canvas, patient, tissue, flexure)
     path = _duodenum_path(patient, pancreas)
+    _paint_small_bowel(canvas, patient, tissue, path[-1])
     _paint_stomach(canvas, patient, tissue, path[0])
     _paint_duodenum(canvas, patient, tissue, path)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.atomic import atomic_file
-from datamodules.errors import CaseError, UsageError
+from datamodules.errors import UsageError
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -38,13 +38,20 @@ def main(words: Sequence[str] | None = None) -> int:
         if min(*given.spacing, given.stride) <= 0:
             raise UsageError("--spacing and --stride must be above 0")
         found = [measure(given.label, given.ids, given.image, (s, s, s), given.stride) for s in given.spacing]
-    except (CaseError, UsageError) as error:
+        _write(given.output, draw(found, given.credit))
+    except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    with atomic_file(given.output, "wb") as file:
-        file.write(draw(found, given.credit))
     print(given.output)
     return 0
+
+
+def _write(path: Path, png: bytes) -> None:
+    try:
+        with atomic_file(path, "wb") as file:
+            file.write(png)
+    except OSError as error:
+        raise UsageError(f"--output: {path} can't be written ({error.strerror}); name another file") from error
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from datamodules.errors import UsageError
+from datamodules.errors import NPZ_ERRORS, UsageError
 from experiments.report.model import CaseResult, SiteResult
 
 PLANES = ("axial", "coronal", "sagittal")
@@ -119,7 +119,7 @@ def read_slices(path: Path) -> list[Slices]:
                 )
                 for plane in PLANES
             ]
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except NPZ_ERRORS as error:
         raise UsageError(f"{path}: not the slices of a case ({error}); evaluate the run again.") from error
 
 
@@ -192,6 +192,7 @@ def _veil(uncertainty: Bytes2D, size: tuple[int, int]) -> Image.Image:
 
 
 def png(image: Image.Image) -> str:
+    """A picture as PNG in base64."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")  # optimising takes ten times as long, for a twentieth of the bytes
     return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from datamodules.errors import UsageError
+from datamodules.errors import NPZ_ERRORS, UsageError
 
 Bytes3D = npt.NDArray[np.uint8]
 Spacing = tuple[float, float, float]
@@ -66,7 +66,7 @@ def _read(path: Path) -> tuple[Bytes3D, Bytes3D, Spacing]:
         z, y, x = spacing.tolist()
         if image.shape != masks.shape or image.ndim != 3 or image.dtype != np.uint8:
             raise ValueError("its arrays do not match")
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except NPZ_ERRORS as error:
         raise UsageError(f"{path}: not the volume of a case ({error}); evaluate the run again.") from error
     return image, masks, (z, y, x)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from experiments.configuration.faults import Faults, did_you_mean
@@ -56,7 +55,10 @@ def read_metric(entries: Entries, label: str, faults: Faults) -> Metric | None:
             faults.add(item.where, f"metric.{key}", f"W&B knows no such key; {did_you_mean(key, allowed)}")
     settings = {key: plain(item, f"metric.{key}", faults) for key, item in node.entries.items()}
     name, goal, target = settings.get("name"), settings.get("goal"), settings.get("target")
-    place: Callable[[str], str] = lambda key: node.entries[key].where if key in node.entries else node.where  # noqa: E731
+
+    def place(key: str) -> str:
+        return node.entries[key].where if key in node.entries else node.where
+
     if name != VALIDATION and not str(name).startswith("evaluation/"):
         hint = did_you_mean(str(name), [VALIDATION])
         hint = hint if hint.startswith("did") else f"known: {known}."

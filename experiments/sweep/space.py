@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 from typing import Any
 
@@ -91,10 +92,9 @@ def _ranged(parameter: Parameter) -> Dimension:
         return _same(parameter, FloatDistribution(low, high, log=True), words)
     if kind == "q_log_uniform_values" and q == 1 and low >= 1 and isinstance(low, int) and isinstance(high, int):
         return _same(parameter, IntDistribution(low, high, log=True), f"whole, {words}")
-    rounded: Callable[[Any], Any] = lambda value: quantised(value, settings["q"])  # noqa: E731
-    return Dimension(
-        parameter.key, FloatDistribution(low, high, log=True), rounded, f"{words}, to the nearest multiple of {q:g}"
-    )
+    words = f"{words}, to the nearest multiple of {q:g}"
+    rounded = partial(quantised, q=settings["q"])
+    return Dimension(parameter.key, FloatDistribution(low, high, log=True), rounded, words)
 
 
 def _same(parameter: Parameter, distribution: BaseDistribution, words: str) -> Dimension:

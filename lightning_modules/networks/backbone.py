@@ -90,10 +90,6 @@ class Backbone(nn.Module):
         """The weights that all terms of the loss share."""
         return list(self.encoder.parameters())
 
-    def decoder_parameters(self, stride: int) -> list[Parameter]:
-        """The decoder's weights that lead to its features at ``stride``: none of finer stages, none of the heads."""
-        return self.decoder.parameters_of(self._stages_to(stride))
-
     def freeze_beyond(self, stride: int | None) -> None:
         """Freeze the decoder beyond its features at ``stride``: what no loss can reach that reads them alone.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
-from torch.nn import Parameter
 
 DEEP_HEADS = 2
 """Deep supervision looks at strides 2 and 4, whatever the network, so that networks compare."""
@@ -79,10 +78,6 @@ class DecoderStages(nn.Module):
         self._count, self._predicts = count, False
         for part in (*list(self.stages)[count:], self.output, self.deep):
             part.requires_grad_(False)
-
-    def parameters_of(self, count: int) -> list[Parameter]:
-        """The weights of the first ``count`` stages."""
-        return [parameter for stage in list(self.stages)[:count] for parameter in stage.parameters()]
 
 
 class AddingStage(nn.Module):

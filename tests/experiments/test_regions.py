@@ -85,6 +85,7 @@ def test_the_command_draws_a_column_for_every_spacing(tmp_path: Path, capsys: py
         (["--ids", "7", "--stride", "0"], "--stride must be above 0"),
         (["--ids", "7", "--spacing", "6", "--stride", "8"], "model.contrastive.stride"),
         (["--ids", "7", "--image", "nowhere.nii.gz"], "nowhere.nii.gz"),
+        (["--ids", "7", "--output", "/proc/regions.png"], "--output: /proc/regions.png can't be written ("),
     ],
 )
 def test_what_it_cannot_draw_it_refuses_in_a_sentence(
