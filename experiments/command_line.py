@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from datamodules.errors import UsageError
 from experiments.config import EvaluationConfig
@@ -23,6 +24,12 @@ _PLAIN = ("--fresh", "--inexact", "--dry-run", "--submit", "--write", "--uncerta
 _OPTIONS = ("-h", "--help", *_PLAIN, *_SWEEP, *_VALUED)
 _VALUES = {("sites", "--write"): 2}
 """How many words follow an option of a command, where it is neither none nor, of those above, one."""
+
+
+Handler = Callable[[argparse.Namespace, list[str]], int]
+"""Does what a command asks for, given its own words and the overrides; the exit code."""
+Add = Callable[[Any, str, str, Handler], argparse.ArgumentParser]
+"""Adds a command to those of argparse: by name, description and handler."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,25 @@ def with_evaluation_keys(overrides: Sequence[str]) -> list[str]:
     """Overrides of a command that only evaluates: ``checkpoint=last`` means ``evaluation.checkpoint=last``."""
     short = set(slots(EvaluationConfig)) - set(slots(ROOT.kind))
     return [f"evaluation.{word}" if word.partition("=")[0] in short else word for word in overrides]
+
+
+def count_of(option: str) -> Callable[[str], int]:
+    """What reads the value of an option that counts something; argparse's ``type``.
+
+    It raises UsageError where the value is no whole number from 1 on.
+    """
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < 1:
+            raise UsageError(f"{option}: expects a whole number of at least 1, not {text!r}.")
+        return int(text)
+
+    return read
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names that are parted by commas; argparse's ``type``."""
+    return tuple(name for name in text.split(",") if name)
 
 
 def _refuse_unknown(option: str) -> None:

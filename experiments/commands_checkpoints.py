@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from callbacks.checkpoint_io import previous, read_checkpoint
@@ -18,6 +17,7 @@ from callbacks.metrics_file import read_metrics
 from datamodules.errors import UsageError
 from experiments.configuration import load_experiment
 from experiments.run_folder import RunFolder
+from experiments.terminal import terminal
 from lightning_modules.stored import VERSION_KEY, this_version
 
 METRIC = "val/dice"
@@ -73,15 +73,12 @@ def checkpoints(path: Path) -> int:
             one.reason or f"yes{_version(one)}",
             ", ".join(use for use, path in uses.items() if path == one.path),
         )
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=1000)
-    console.print(table)
+    terminal().print(table)
     newest = max((one for one in found if one.content is not None), key=lambda one: one.step or 0, default=None)
     entries = [] if newest is None else recorded(newest.content or {})
     for said in (sentence(entries), lost_best(run.checkpoints)):
         if said:
-            console.print(said)
+            terminal().print(said)
     return 2 if any(one.content is None for one in found) else 0
 
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datamodules.errors import UsageError
-
-Handler = Callable[[argparse.Namespace, list[str]], int]
-Add = Callable[[Any, str, str, Handler], argparse.ArgumentParser]
+from experiments.command_line import Add, count_of, names
 
 
 def add_comparisons(commands: Any, add: Add) -> None:
@@ -23,8 +19,10 @@ def add_comparisons(commands: Any, add: Add) -> None:
     study = commands.add_parser("study", help="methods × seeds × sources × folds, and their table", allow_abbrev=False)
     parts = study.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run = add(parts, "run", "compute what is missing of a study", _run)
-    run.add_argument("--jobs", metavar="N", type=_count, help="cells side by side; as many as cores or GPUs allow")
-    run.add_argument("--limit", metavar="N", type=_count, help="compute at most so many cells")
+    run.add_argument(
+        "--jobs", metavar="N", type=count_of("--jobs"), help="cells side by side; as many as cores or GPUs allow"
+    )
+    run.add_argument("--limit", metavar="N", type=count_of("--limit"), help="compute at most so many cells")
     run.add_argument("--submit", action="store_true", help="queue the cells on a SLURM cluster")
     run.add_argument("--dry-run", action="store_true", help="say what is done, stale and missing, compute nothing")
     table = add(parts, "table", "print and write the table of what is done of a study", _table)
@@ -33,7 +31,7 @@ def add_comparisons(commands: Any, add: Add) -> None:
     for command in (run, table):
         command.add_argument("study", metavar="STUDY", help="a study's YAML file, or the name of a shipped one")
         command.add_argument("--look", choices=("dev", "test"), help="at the sites for choosing, or for the final look")
-        command.add_argument("--only", metavar="M,M,…", type=_names, default=(), help="these methods alone")
+        command.add_argument("--only", metavar="M,M,…", type=names, default=(), help="these methods alone")
         command.add_argument("--results", metavar="DIR", type=Path, help="where the cells lie; beside the study's file")
     compare = add(commands, "compare", "compare runs, several of one method being its seeds", _compare)
     compare.add_argument("runs", metavar="RUN", nargs="*", help="a run's folder, one that holds runs, or name=RUN")
@@ -74,13 +72,3 @@ def _compare(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from experiments.comparison.compare import compare_runs
 
     return compare_runs(parsed.runs, overrides, parsed.reference, parsed.output)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--jobs and --limit take a whole number from 1 on, not {text!r}.")
-    return int(text)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.split(",") if name)

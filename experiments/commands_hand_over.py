@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UsageError
-from experiments.command_line import with_evaluation_keys
+from experiments.command_line import Add, with_evaluation_keys
 from experiments.locate import find_run, runs_and_images
-
-Handler = Callable[[argparse.Namespace, list[str]], int]
-Add = Callable[[Any, str, str, Handler], argparse.ArgumentParser]
 
 IMAGES = "a NIfTI file, a folder with a DICOM series, or a CSV (case,image); further runs predict along"
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from datamodules.errors import UsageError
 from experiments import status
 from experiments.submit import FOLDER, RECORD
+from experiments.terminal import terminal
 
 METRIC = "val/dice"
 
@@ -56,9 +56,7 @@ def runs(folder: Path) -> int:
     found = rows(folder)
     for row in found:
         table.add_row(row.run, row.seed, row.state, row.step, row.best, row.job)
-    console = Console(highlight=False, markup=False)
-    # Through a pipe there is no width to keep to.
-    (console if console.is_terminal else Console(highlight=False, markup=False, width=1000)).print(table)
+    terminal().print(table)
     if not found:
         print(f"{folder}: no run here, and none in its folders.")
     return 0

@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import MISSING, fields
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from datamodules.errors import UsageError
 from datamodules.layouts import LAYOUTS, SiteConfig
 from datamodules.layouts.site import remarks
 from experiments.configuration import Loaded
+from experiments.terminal import terminal
 
 
 def known_layouts() -> int:
@@ -26,7 +26,7 @@ def known_layouts() -> int:
         about, ids = config.about, ", ".join(map(str, _default(config, "labels")))
         number = "–" if about.cases is None else f"{about.cases:,}"
         table.add_row(name, about.folder, ids or "found", number, about.licence)
-    console = _console()
+    console = terminal()
     console.print(table)
     for name, config in configs.items():
         about = config.about
@@ -52,9 +52,9 @@ def sites_of(loaded: Loaded) -> int:
         worst = max(worst, code)
         table.add_row(role, site.name, layout, site.root or "–", cases)
         said += [f"{site.name}: {note}" for note in notes]
-    _console().print(table)
+    terminal().print(table)
     for line in said:
-        _console().print(line)
+        terminal().print(line)
     return worst
 
 
@@ -74,9 +74,3 @@ def _looked_at(site: SiteConfig) -> tuple[str, str, list[str], int]:
 def _default(config: type[Any], name: str) -> Any:
     (field,) = (field for field in fields(config) if field.name == name)
     return field.default if field.default_factory is MISSING else field.default_factory()
-
-
-def _console() -> Console:
-    console = Console(highlight=False, markup=False)
-    # Through a pipe there is no width to keep to: a path or a sentence is not to be cut.
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=1000)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datamodules.errors import UsageError
+from experiments.command_line import count_of
 
 
 def add_sweep(commands: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -19,8 +19,8 @@ def add_sweep(commands: Any, command: Callable[..., argparse.ArgumentParser]) ->
     """
     parser = command(commands, "sweep", "search settings by source validation, with a file as W&B's sweeps use", _sweep)
     parser.add_argument("sweep", metavar="FILE", help="a sweep's file, the name of a shipped one, or a sweep's folder")
-    parser.add_argument("--jobs", metavar="N", type=_count("--jobs"), default=1, help="trials side by side")
-    parser.add_argument("--trials", metavar="N", type=_count("--trials"), help="most trials of all; else run_cap")
+    parser.add_argument("--jobs", metavar="N", type=count_of("--jobs"), default=1, help="trials side by side")
+    parser.add_argument("--trials", metavar="N", type=count_of("--trials"), help="most trials of all; else run_cap")
     parser.add_argument("--show", action="store_true", help="show the trials and write the page, train nothing")
     parser.add_argument("--repair", action="store_true", help="only finish trials whose process has died")
     parser.add_argument("--allow-peeking", action="store_true", help="allow for a metric of held-out sites")
@@ -39,12 +39,3 @@ def _sweep(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from experiments.sweep.search import sweep
 
     return sweep(parsed.sweep, overrides, parsed.jobs, parsed.trials, parsed.repair, parsed.allow_peeking)
-
-
-def _count(option: str) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < 1:
-            raise UsageError(f"{option}: expects a whole number of at least 1, not {text!r}.")
-        return int(text)
-
-    return read

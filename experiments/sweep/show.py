@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from datamodules.atomic import write_text
@@ -20,6 +19,7 @@ from experiments.sweep.opened import Opened, find_begun, reopen
 from experiments.sweep.page import render
 from experiments.sweep.study import Shown, Study
 from experiments.sweep.words import BEST, PEEKED, said, short_names
+from experiments.terminal import terminal
 
 PAGE = "report.html"
 
@@ -109,9 +109,7 @@ def _print_table(opened: Opened, trials: Sequence[Shown]) -> None:
             "–" if trial.value is None else f"{trial.value:.4f}",
             "–" if trial.folder is None else _relative(trial.folder),
         )
-    console = Console(highlight=False, markup=False)
-    # Through a pipe there is no width to keep to.
-    (console if console.is_terminal else Console(highlight=False, markup=False, width=1000)).print(table)
+    terminal().print(table)
 
 
 def _relative(path: Path) -> str:

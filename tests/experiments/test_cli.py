@@ -169,6 +169,8 @@ def test_sites_of_an_experiment_tells_cases_or_the_problem(
         (["run", "a.yaml", "--sed", "3"], "error: --sed: is neither an option nor a key of an experiment; did you mean '--seed'?"),
         (["run", "a.yaml", "--seed"], "error: --seed: has no value; write --seed=VALUE."),
         (["run", "a.yaml", "-f"], "error: -f: is no option; "),
+        (["study", "run", "ablation", "--jobs", "0"], "error: --jobs: expects a whole number of at least 1, not '0'."),
+        (["study", "run", "ablation", "--limit", "few"], "error: --limit: expects a whole number of at least 1, not 'few'."),
         (["run", "a.yaml", "b.yaml"], "error: pansite: unrecognized arguments: b.yaml; see pansite --help."),
         (["run"], "error: pansite run: the following arguments are required: EXPERIMENT; see pansite run --help."),
         (["rnu"], "error: pansite: argument COMMAND: invalid choice: 'rnu'"),
