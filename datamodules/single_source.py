@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import blosc2  # noqa: F401 - what reads the patches: here, and not once in every loader process that is forked
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import DataLoader

@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from experiments.commands_hand_over import add_hand_over
 from experiments.commands_ladder import add_ladder
 from experiments.commands_sweep import add_sweep
 from experiments.ending import leave
+from experiments.importing import imported
 from experiments.notices import notices_told
 from experiments.signals import SIGNALS
 from experiments.sweep.agent import understood
@@ -161,7 +161,7 @@ def _loaded(parsed: argparse.Namespace, overrides: list[str]) -> Any:
 
 def _call(target: str, *arguments: Any, **keywords: Any) -> int:
     module, _, name = target.partition(":")
-    code: int | None = getattr(import_module(module), name)(*arguments, **keywords)
+    code: int | None = getattr(imported(module), name)(*arguments, **keywords)
     return code or 0
 
 

@@ -17,7 +17,7 @@ from datamodules.preparation import Preparation
 from datamodules.prepare import prepare_site
 from datamodules.single_source import SingleSourceDataModule
 from datamodules.store import Spacing
-from experiments import evaluation, initial_weights, launch, sealing, status, training, wandb_run
+from experiments import initial_weights, launch, sealing, status, training, wandb_run
 from experiments.config import ExperimentConfig
 from experiments.configuration import Loaded, load_experiment
 from experiments.console import first_rank, say, show_summary
@@ -43,7 +43,7 @@ def run(loaded: Loaded, fresh: bool = False, inexact: bool = False) -> int:
     sealing.tell(overlap)
     sealing.enforce(data, overlap)
     folder = _fit(loaded, fresh, inexact)
-    return _conclude(loaded.config, evaluation.evaluate(loaded.config, folder), folder)
+    return _conclude(loaded.config, _evaluated(loaded.config, folder), folder)
 
 
 def fit(loaded: Loaded, fresh: bool = False, inexact: bool = False) -> int:
@@ -83,7 +83,7 @@ def evaluate(path: Path, overrides: list[str]) -> int:
         raise UsageError(
             f"{altered[0]}: decides what is trained, and this run is trained; fit an experiment with it instead."
         )
-    summary = evaluation.evaluate(loaded.config, folder)
+    summary = _evaluated(loaded.config, folder)
     if first_rank():
         for site, cases in folder.read_excluded().items():
             _tell_excluded(site, cases)
@@ -204,6 +204,13 @@ def _fit(loaded: Loaded, fresh: bool, inexact: bool) -> RunFolder:
             say(f"{folder.path}: {f'going on from step {step}' if step else _beginning(config.model.init)}")
             training.fit(config, folder, module, data, resume, inexact)
     return folder
+
+
+def _evaluated(config: ExperimentConfig, folder: RunFolder) -> dict[str, Any]:
+    # Training need not wait for what evaluation imports.
+    from experiments.evaluation import evaluate
+
+    return evaluate(config, folder)
 
 
 def _beginning(init: str | None) -> str:
