@@ -287,6 +287,12 @@ def test_help_config_and_sites_answer_at_once_and_import_nothing_heavy(tmp_path:
     assert float(seconds.split()[1]) < 4.0
 
 
+def test_the_help_waits_for_no_configuration_and_no_numbers() -> None:
+    code = "import sys; from experiments.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert not {"omegaconf", "numpy", "rich"} & set(done.stderr.split())
+
+
 def test_python_m_experiments_is_the_same_command(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "experiments", "config", "show", "nope"],
