@@ -49,7 +49,8 @@ class Head:
         listings: of each site that is no phantom, a hash of its cases as they were listed.
         commit: of the code that trained it; with a ``+`` where files differed from it.
         machine: what it was trained on.
-        seconds: that it took, all lives of a killed one; None where it was not this command that ran it.
+        seconds: that training and this evaluation took, all lives of a killed one; None where it was not this command
+            that ran both.
         finished: the day, by UTC.
     """
 

@@ -144,6 +144,7 @@ class _Runner:
         if finished is None:
             self._fail(job, f"its run can't be found any more ({job.log})")
             return
+        job.conclude(finished)
         try:
             for cell in job.cells:
                 record = records.of_run(cell, finished, self._results, job.seconds)

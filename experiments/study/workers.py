@@ -17,7 +17,10 @@ from typing import IO, Any, Protocol
 from callbacks.requests import Request
 from datamodules.atomic import write_json, write_text
 from experiments.machine import VISIBLE, Share
+from experiments.run_folder import RunFolder
+from experiments.study import settings as same
 from experiments.study.cells import Cell
+from experiments.study.finished import find_run
 from experiments.submit import command
 
 POLL = 0.2
@@ -73,9 +76,10 @@ class Job:
         self.cell = cells[0]
         self.share = share
         self._lock = lock
-        self._notes = self.cell.work / f"{self.cell.name}.json"
-        notes = _read_notes(self._notes, self.cell.hash)
-        self._before = float(notes.get("seconds", 0.0))
+        self._trains = _trains(self.cell)
+        notes = _read_notes(self.cell)
+        self._before = _seconds(self.cell, notes)
+        self._trained: float | None = None
         # Bits hang on the number of threads, and a run goes on with those that it began with.
         self.threads = int(notes.get("threads", share.threads))
         self._began = self._noted = time.monotonic()
@@ -91,9 +95,9 @@ class Job:
         return self.cell.work / f"{self.cell.name}.log"
 
     @property
-    def seconds(self) -> float:
-        """Time taken, earlier lives included."""
-        return self._before + time.monotonic() - self._began
+    def seconds(self) -> float | None:
+        """Time taken, earlier lives included; None where others have trained it, who left no word of theirs."""
+        return None if self._before is None else self._before + time.monotonic() - self._began
 
     def poll(self) -> int | None:
         """The exit code; None while it runs."""
@@ -103,6 +107,17 @@ class Job:
         if code is not None:
             self._lock.close()
         return code
+
+    def conclude(self, run: RunFolder) -> None:
+        """Note how much of its time was training, for those who evaluate the same run in another way.
+
+        Args:
+            run: its run, finished.
+        """
+        if (seconds := self.seconds) is not None:
+            since = time.time() - run.metrics.stat().st_mtime
+            self._trained = seconds - min(since, time.monotonic() - self._began)
+        self._note()
 
     def stop(self, request: Request) -> None:
         """Tell it to save and stop."""
@@ -125,7 +140,10 @@ class Job:
 
     def _note(self) -> None:
         self._noted = time.monotonic()
-        write_json(self._notes, {"hash": self.cell.hash, "seconds": round(self.seconds, 1), "threads": self.threads})
+        times = {"seconds": self.seconds, "training": self._trained}
+        rounded = {name: None if value is None else round(value, 1) for name, value in times.items()}
+        notes = {"hash": self.cell.hash, "trains": self._trains, **rounded, "threads": self.threads}
+        write_json(_notes(self.cell), notes)
 
 
 def hold(cell: Cell) -> IO[str] | None:
@@ -142,17 +160,45 @@ def hold(cell: Cell) -> IO[str] | None:
 
 
 def time_before(cell: Cell) -> float | None:
-    """Seconds that a cell has taken so far; None where it was never begun."""
-    notes = _read_notes(cell.work / f"{cell.name}.json", cell.hash)
-    return float(notes["seconds"]) if "seconds" in notes else None
+    """Seconds that a cell has taken so far, or its training where that is what stays of it; None where unknown."""
+    return _seconds(cell, _read_notes(cell))
 
 
-def _read_notes(path: Path, wanted: str) -> dict[str, Any]:
-    try:
-        notes: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return notes if notes.get("hash") == wanted else {}
-    except (OSError, ValueError):
-        return {}
+def _notes(cell: Cell) -> Path:
+    return cell.work / f"{cell.name}.json"
+
+
+def _trains(cell: Cell) -> str:
+    return same.digest(same.of_training(cell.settings))
+
+
+def _seconds(cell: Cell, notes: Mapping[str, Any]) -> float | None:
+    """What of the time noted counts for a cell: all of the same cell's, and the training of one that trains alike.
+
+    Where nothing is noted it is 0 if the run is yet to be begun, else unknown.
+    """
+    if not notes:
+        return 0.0 if find_run(cell) is None else None
+    taken = notes["seconds"]
+    if notes["hash"] != cell.hash and notes["training"] is not None:  # until it has ended once, all is training
+        taken = notes["training"]
+    return None if taken is None else float(taken)
+
+
+def _read_notes(cell: Cell) -> dict[str, Any]:
+    """A cell's notes, else those of one that trains the same, such as of another look; empty where there are none."""
+    trains = _trains(cell)
+    alike = []
+    for path in [_notes(cell), *sorted(cell.work.parent.parent.glob("*/*/*.json"))]:
+        try:
+            notes: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if notes.get("hash") == cell.hash:
+            return notes
+        if notes.get("trains") == trains:
+            alike.append(notes)
+    return alike[0] if alike else {}
 
 
 def ended(jobs: Sequence[Job]) -> Iterator[tuple[Job, int]]:

@@ -38,7 +38,8 @@ def finish(experiment: Path, gain: float = 0.0, without: Sequence[tuple[str, str
     evaluation = run / "evaluation"
     (evaluation / "cases").mkdir(parents=True, exist_ok=True)
     (run / "config.yaml").write_text(loaded.yaml)
-    (run / "metrics.csv").write_text("step,val/dice\n1,0.5\n2,0.7\n3,\n")
+    if not (run / "metrics.csv").exists():  # else it is trained already
+        (run / "metrics.csv").write_text("step,val/dice\n1,0.5\n2,0.7\n3,\n")
     git = {"commit": "0123456789abcdef", "changed": True}
     cpu = {"count": 2, "threads": 1}
     (run / "environment.json").write_text(json.dumps({"git": git, "cpu": cpu, "packages": {"torch": "2.13.0"}}))

@@ -228,6 +228,29 @@ def test_another_way_of_evaluating_makes_a_cell_stale_and_its_run_is_taken_up_ag
     assert "1 done, 1 to compute" in pansite(*words, "--dry-run", "evaluation.overlap=0.1")[1]
 
 
+@pytest.mark.parametrize(
+    ("again", "look"), [(("evaluation.overlap=0.1",), "test"), (("--look", "dev"), "dev")], ids=["settings", "look"]
+)
+def test_a_run_that_is_evaluated_again_keeps_the_time_of_its_training(
+    folder: Path, pansite: Command, again: tuple[str, ...], look: str
+) -> None:
+    (folder / "mine.yaml").write_text(f"{STUDY}dev:\n  hill: {{layout: phantom, site: hill}}\n")
+    words = ("study", "run", "mine.yaml", "--only", "plain")
+    pansite(*words)
+    known, unknown = (folder / "runs/studies/mine/test" / f"plain-source-seed{seed}-fold0.json" for seed in (0, 1))
+    # As of a run that takes hours, and of one that was not trained by this command.
+    known.write_text(json.dumps(json.loads(known.read_text()) | {"seconds": 9000.0, "training": 8000.0}))
+    unknown.unlink()
+    code, out, err = pansite(*words, *again)
+    assert (code, out.count("held-out Dice")) == (0, 2), err
+    seconds = [
+        records.read(folder / "mine" / look / f"plain-source-seed{seed}-fold0.csv").head.seconds for seed in (0, 1)
+    ]
+    assert seconds[0] is not None
+    assert 8000 <= seconds[0] < 9000
+    assert seconds[1] is None
+
+
 def test_the_look_at_the_sites_for_choosing_has_cells_of_its_own_and_hides_the_sources_test(
     folder: Path, pansite: Command
 ) -> None:
