@@ -26,6 +26,8 @@ _ENVIRONMENT = re.compile(r"Environment variable '(?P<name>[^']*)' not found")
 
 def resolve(root: Mapping, faults: Faults) -> Mapping:
     """``root`` with every interpolation replaced by what it refers to, defaults included."""
+    if not _interpolates(root):
+        return root
     root = _without_broken(root, "", faults)
     root = _with_choices(root, OmegaConf.create(_plain(root)), ROOT)
     resolved = _resolved(root, OmegaConf.create(_with_defaults(root, ROOT)), (), faults)
@@ -36,6 +38,12 @@ def resolve(root: Mapping, faults: Faults) -> Mapping:
 def escaped(text: str) -> str:
     """``text`` so that it reads back as it is: its own ``${`` refers to nothing."""
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", text)
+
+
+def _interpolates(node: Node) -> bool:
+    if isinstance(node, Mapping):
+        return any(map(_interpolates, node.entries.values()))
+    return any(map(_interpolates, node.nodes)) if isinstance(node, Items) else node.interpolates
 
 
 def _without_broken(node: Any, key: str, faults: Faults) -> Any:

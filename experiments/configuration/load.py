@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import ExperimentConfig
 from experiments.configuration.build import build, places
 from experiments.configuration.checks import check
 from experiments.configuration.faults import Faults
-from experiments.configuration.interpolation import escaped, resolve
+from experiments.configuration.interpolation import resolve
 from experiments.configuration.layers import read_layers
 from experiments.configuration.merge import merge
 from experiments.configuration.nodes import Mapping, Node
@@ -31,14 +29,17 @@ class Loaded:
     Attributes:
         config: the typed tree.
         resolved: the same as plain containers.
-        yaml: the same as a YAML file that loads to an equal configuration, from any folder.
         overrides: the overrides that were given, as ``key=value``.
     """
 
     config: ExperimentConfig
     resolved: dict[str, Any]
-    yaml: str
     overrides: list[str]
+
+    @cached_property
+    def yaml(self) -> str:
+        """The same as a YAML file that loads to an equal configuration, from any folder."""
+        return to_yaml(self.resolved)
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Loaded:
@@ -67,8 +68,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Loaded:
         check(config, places(root), faults)
     faults.raise_any()
     assert config is not None
-    resolved = _validated(config)
-    return Loaded(config, resolved, to_yaml(resolved), [str(override) for override in given])
+    return Loaded(config, _plain(config), [str(override) for override in given])
 
 
 def _name_sites(config: ExperimentConfig) -> None:
@@ -91,22 +91,12 @@ def _make_absolute(section: Any) -> None:
             setattr(section, key, os.path.abspath(Path(value).expanduser()))  # noqa: PTH100 - links stay as given
 
 
-def _validated(config: ExperimentConfig) -> dict[str, Any]:
-    """Plain containers of ``config``, after OmegaConf has held every value against the dataclasses once more."""
-    try:
-        structured = OmegaConf.structured(_escaped(config))
-    except OmegaConfBaseException as error:
-        raise AssertionError(f"a component's config class contradicts its own schema: {error}") from error
-    resolved: dict[str, Any] = OmegaConf.to_container(structured, resolve=True)  # type: ignore[assignment]
-    return resolved
-
-
-def _escaped(value: Any) -> Any:
-    """``value`` with every text such that OmegaConf takes it as it is, ``${`` included."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: _escaped(getattr(value, field.name)) for field in fields(value)})
+def _plain(value: Any) -> Any:
+    """``value`` as plain containers, sections and tables as dictionaries."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_escaped(item) for item in value)
-    return escaped(value) if isinstance(value, str) else value
+        return type(value)(_plain(item) for item in value)
+    return value

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from datamodules.errors import ConfigurationErrors
 from experiments.config import TrainerConfig
 from experiments.configuration import Loaded, load_experiment
+from experiments.locate import SHIPPED
 
 Write = Callable[..., Path]
 SMALL = "name: small\ndata: {patch_size: [32, 32, 32], source: {layout: msd, root: /data/msd}}\n"
@@ -256,3 +258,12 @@ def test_the_resolved_yaml_loads_to_the_same_configuration(
 def test_every_key_of_the_schema_stands_in_the_resolved_yaml(write: Write) -> None:
     resolved = load(write(SMALL)).resolved
     assert set(resolved["trainer"]) == {field.name for field in fields(TrainerConfig)}
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_value_is_what_omegaconf_too_takes_for_one_of_its_type(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PANSITE_DATA", "/nowhere")
+    loaded = load_experiment(path)
+    assert OmegaConf.to_container(OmegaConf.structured(loaded.config)) == loaded.resolved
