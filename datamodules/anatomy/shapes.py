@@ -61,19 +61,20 @@ def sweep(grid: Grid, centres: Array, radii: Array | float, height: float = 1.0,
     sizes = np.broadcast_to(np.asarray(radii, dtype=np.float64), (len(centres),))
     reach = (sizes[:, None] + margin) * np.array([1.0, 1.0, height])
     window = grid.window((centres - reach).min(axis=0), (centres + reach).max(axis=0))
-    x, y, z = grid.x[window[0]], grid.y[window[1]], grid.z[window[2]]
-    part = Grid(x, y, z)
-    distance = np.full(part.shape, margin)
-    for centre, radius, around in zip(centres, sizes, reach, strict=True):
-        here = part.window(centre - around, centre + around)
-        squared = (
-            ((x[here[0]] - centre[0]) ** 2)[:, None, None]
-            + ((y[here[1]] - centre[1]) ** 2)[None, :, None]
-            + (((z[here[2]] - centre[2]) / height) ** 2)[None, None, :]
-        )
+    axes = grid.x[window[0]], grid.y[window[1]], grid.z[window[2]]
+    # Along each axis the distance of each ball's centre to each voxel, squared, and which voxels are near, all at once.
+    x, y, z = (((axis - centres[:, i, None]) / (height if i == 2 else 1.0)) ** 2 for i, axis in enumerate(axes))
+    first = [np.searchsorted(axis, centres[:, i] - reach[:, i]).tolist() for i, axis in enumerate(axes)]
+    last = [np.searchsorted(axis, centres[:, i] + reach[:, i], side="right").tolist() for i, axis in enumerate(axes)]
+    distance = np.full((len(axes[0]), len(axes[1]), len(axes[2])), margin)
+    for ball, radius in enumerate(sizes.tolist()):
+        here = tuple(slice(first[i][ball], last[i][ball]) for i in range(3))
+        plane = x[ball, here[0], None] + y[ball, None, here[1]]
+        squared = plane[:, :, None] + z[ball, here[2]]
         np.sqrt(squared, out=squared)
         squared -= radius
-        np.minimum(distance[here], squared, out=distance[here])
+        view = distance[here]
+        np.minimum(view, squared, out=view)
     return Field(window, distance)
 
 
