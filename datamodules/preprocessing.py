@@ -6,6 +6,7 @@ world coordinates are those of the tissue it shows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from datamodules.errors import CaseError
 from datamodules.grids import antialias, body_box, on_grid, reordered, stored_hu, target_grid, without_dust
-from datamodules.store import HU_RANGE, Spacing
+from datamodules.store import HU_RANGE, CaseRecord, Shape, Spacing
 
 if TYPE_CHECKING:
     import torchio as tio
@@ -36,6 +37,47 @@ class Canonical:
     image: NDArray[np.int16]
     label: NDArray[np.uint8] | None
     affine: NDArray[np.float64]
+
+    def unstored(
+        self,
+        site: str,
+        native_shape: Shape,
+        native_affine: NDArray[np.float64],
+        case: str = "",
+        patient: str = "",
+        image_path: str = "",
+        warnings: Sequence[str] = (),
+    ) -> CaseRecord:
+        """The record of a case that lies in no store: where this grid lies, and where its own voxels.
+
+        Args:
+            site: what takes the place of a site.
+            native_shape: of its own voxels.
+            native_affine: 4×4, own voxel to world in RAS mm.
+            case: its id.
+            patient: the patient's id.
+            image_path: the original image.
+            warnings: what was found odd.
+        """
+        d, h, w = self.image.shape
+        edges = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return CaseRecord(
+            site=site,
+            case=case,
+            patient=patient,
+            shape=(d, h, w),
+            spacing=(float(edges[0]), float(edges[1]), float(edges[2])),
+            affine=self.affine.tolist(),
+            native_shape=native_shape,
+            native_affine=native_affine.tolist(),
+            image_path=image_path,
+            label_path=None,
+            labels=[],
+            digest="",
+            fingerprint="",
+            pancreas_volume_ml=0.0,
+            warnings=list(warnings),
+        )
 
 
 def preprocess(image: tio.ScalarImage, label: tio.LabelMap | None, spacing: Spacing) -> Canonical:

@@ -196,24 +196,9 @@ def _padded(members: Sequence[Member], grids: dict[Spacing, Canonical]) -> list[
 
 
 def _record(case: Case, raw: RawCase, grid: Canonical) -> CaseRecord:
-    d, h, w = grid.image.shape
-    edges = np.linalg.norm(grid.affine[:3, :3], axis=0)
-    return CaseRecord(
-        site="prediction",
-        case=case.case,
-        patient=case.patient,
-        shape=(d, h, w),
-        spacing=(float(edges[0]), float(edges[1]), float(edges[2])),
-        affine=grid.affine.tolist(),
-        native_shape=raw.image.spatial_shape,
-        native_affine=np.asarray(raw.image.affine).tolist(),
-        image_path=str(case.image),
-        label_path=None,
-        labels=[],
-        digest="",
-        fingerprint="",
-        pancreas_volume_ml=0.0,
-        warnings=raw.warnings,
+    affine = np.asarray(raw.image.affine)
+    return grid.unstored(
+        "prediction", raw.image.spatial_shape, affine, case.case, case.patient, str(case.image), raw.warnings
     )
 
 

@@ -14,7 +14,7 @@ from callbacks.checkpoint_io import chosen
 from datamodules import progress
 from datamodules.native import to_native
 from datamodules.preprocessing import Canonical, preprocess
-from datamodules.store import CaseRecord, Spacing
+from datamodules.store import Spacing
 from datamodules.window import apply_window
 from experiments.config import ExperimentConfig
 from experiments.console import say
@@ -99,7 +99,8 @@ def measure(
     volume = apply_window(torch.from_numpy(grid.image), model.preprocessing.window)[None, None].to(model.device)
     with _precision(config.trainer.precision, model.device):
         probability = model.predict_probability(volume)[0, 0].float().cpu().numpy()
-    record = _record(scan, grid, model.preprocessing.spacing)
+    width, height, depth = scan.label.shape
+    record = grid.unstored("ladder", (width, height, depth), scan.affine)
     if picture is not None:
         keep(picture, grid, scan.label, probability, record, model.preprocessing.window)
     found = to_native(probability, record)
@@ -123,26 +124,3 @@ def _precision(name: str, device: torch.device) -> AbstractContextManager[object
         return nullcontext()
     half = torch.float16 if name == "16-mixed" and device.type == "cuda" else torch.bfloat16
     return torch.autocast(device.type, dtype=half)
-
-
-def _record(scan: Scan, grid: Canonical, spacing: Spacing) -> CaseRecord:
-    """Where the image's grid lies, and where the label's."""
-    d, h, w = grid.image.shape
-    width, height, depth = scan.label.shape
-    return CaseRecord(
-        site="ladder",
-        case="",
-        patient="",
-        shape=(d, h, w),
-        spacing=spacing,
-        affine=grid.affine.tolist(),
-        native_shape=(width, height, depth),
-        native_affine=scan.affine.tolist(),
-        image_path="",
-        label_path=None,
-        labels=[],
-        digest="",
-        fingerprint="",
-        pancreas_volume_ml=0.0,
-        warnings=[],
-    )
