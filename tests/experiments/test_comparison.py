@@ -22,8 +22,8 @@ from experiments.comparison.pool import pools
 from experiments.pages.words import leading
 from experiments.run_folder import RunFolder
 from tests.experiments.fake_runs import finish
+from tests.experiments.reported_run import make_run
 from tests.experiments.rich_run import enrich
-from tests.experiments.test_report import make_run
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -11,8 +11,8 @@ import pytest
 
 from experiments.report.page import write_report
 from tests.browsing import check, opened
+from tests.experiments.reported_run import EVIL, make_run
 from tests.experiments.rich_run import enrich
-from tests.experiments.test_report import EVIL, make_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
-from test_report import make_run
 
 from datamodules.errors import UsageError
 from experiments.report.page import write_report
+from tests.experiments.reported_run import make_run
 
 
 def write_panel(path: Path, step: int, shade: int) -> None:
