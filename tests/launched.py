@@ -22,6 +22,8 @@ from typing import NoReturn
 
 import torch
 
+from tests.kills import without_pages
+
 Prepare = Callable[[], None]
 """Called in each rank, which knows by ``LOCAL_RANK`` which one it is, before the command."""
 
@@ -84,6 +86,7 @@ def _begin(words: Sequence[object], out: Path, err: Path, ranks: int, prepare: P
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
     torch.set_num_threads(1)
+    without_pages()
     waiting = [_stand_by(words, prepare) for _ in range(1, ranks)]
 
     def start(command: Sequence[str], env: Mapping[str, str], cwd: str | None) -> Forked:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
+import runpy
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -21,6 +19,7 @@ from experiments.configuration import load_experiment
 from experiments.locate import SHIPPED, find_experiment
 from experiments.study.cells import lay_out
 from experiments.study.config import find_study, load_study
+from tests import launched
 
 HOUSE = Path(__file__).resolve().parent.parent
 README = (HOUSE / "README.md").read_text(encoding="utf-8")
@@ -79,8 +78,7 @@ def test_the_python_snippet_trains_on_one_site_and_evaluates_another(folder: Pat
         assert snippet.count(wide) == 1, f"{wide!r} is to be made smaller for this test"
         snippet = snippet.replace(wide, small)
     (folder / "snippet.py").write_text(snippet, encoding="utf-8")
-    done = run_python("snippet.py")
-    assert done.returncode == 0, done.stderr
+    runpy.run_path("snippet.py", run_name="__main__")
     rows = (folder / "evaluation" / "per_case.csv").read_text(encoding="utf-8").splitlines()
     assert [row.split(",")[0] for row in rows] == ["site", "here", "there", "there"]
 
@@ -99,8 +97,8 @@ def test_the_readers_own_experiment_runs_on_two_devices_and_a_third_site_is_adde
         "trainer.precision=32", "trainer.progress_bar=false", "model.network.filters=[4,8,16]",
         "logging.wandb=disabled", "logging.panel_every=1",
     ]  # fmt: skip
-    done = run_python("-m", "experiments", "run", "mine.yaml", *smaller, "trainer.devices=2")
-    assert done.returncode == 0, done.stderr
+    code, _, err = launched.run(["run", "mine.yaml", *smaller, "trainer.devices=2"], folder)
+    assert code == 0, err
     (added,) = [
         words for words in commands() if words[0] == "evaluate" and "data.held_out.third.layout=manifest" in words
     ]
@@ -116,13 +114,6 @@ def test_the_readers_own_experiment_runs_on_two_devices_and_a_third_site_is_adde
     }
     assert told - there == {"overlap.json", "predictions/", "wandb/"}, "all else of the tree is there"
     assert {path for path in there - told if ".prev." not in path} == set(), "the tree leaves nothing out"
-
-
-def run_python(*words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(HOUSE), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, timeout=240, env=environment, check=False
-    )
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)

@@ -30,7 +30,7 @@ from lightning_modules.schedules import Progress
 from tests.conftest import Tiny
 
 HELPERS = ("contrastive", "restoration")
-START, LATER = range(20, 51, 10), range(330, 371, 10)
+START, LATER = range(20, 51, 10), range(310, 351, 10)
 """Steps of the 3,000 of ``phantom_dual_ssl`` at which gradients are measured: early in the ramp of the weights, and
 when it is over. In between, the network has yet to find the organ: segmentation's own gradient is small, and that of
 restoration is above it."""
@@ -90,7 +90,7 @@ class Measure(Callback):
 @pytest.mark.no_cover  # hundreds of steps of what other tests run
 def test_helpers_pull_and_do_not_rule_at_the_start_and_once_the_organ_is_found(tiny: Tiny, tmp_path: Path) -> None:
     shipped = resolved("phantom_dual_ssl", tiny)
-    smaller = resolved("phantom_dual_ssl", tiny, "data.patch_size=[32, 32, 32]")
+    smaller = resolved("phantom_dual_ssl", tiny, "data.patch_size=[24, 24, 24]")
     torch.set_num_threads(1)
     data = opened(shipped)
     measure = Measure(data)

@@ -31,7 +31,8 @@ HELP_SECONDS = 0.5
 
 def measure(scale: Scale) -> list[Line]:
     """Seconds to the first step, and to the help."""
-    folder, rounds = scale.scratch, 1 if scale.quick else 6
+    folder = scale.scratch
+    warm_up, rounds = (0, 1) if scale.quick else (1, 6)
     for seed, name in enumerate(NAMES):
         write_ct(folder, name, SMALL if scale.quick else SHAPE, SPACING, seed)
     experiment = write_experiment(folder, NAMES, SPACING, scale.quick)
@@ -46,18 +47,18 @@ def measure(scale: Scale) -> list[Line]:
         with Side("nnunet_prepared", {**told, **wanted}, scale.peers(), scale.threads):
             pass
     seconds: dict[str, list[float]] = {name: [] for name in (*sides, "help")}
-    for _ in range(1 + rounds):
+    for _ in range(warm_up + rounds):
         for name, python in sides.items():
             seconds[name].append(_to_first_step(name, python, told, scale))
         begin = time.perf_counter()
         subprocess.run([*command, "--help"], check=True, env=_environment(scale), stdout=subprocess.DEVNULL)
         seconds["help"].append(time.perf_counter() - begin)
-    ours, helped = seconds["start_ours"][1:], median(seconds["help"][1:])
+    ours, helped = seconds["start_ours"][warm_up:], median(seconds["help"][warm_up:])
     lines = [
         Line("`pansite --help`", "", f"< {HELP_SECONDS} s", f"{helped:.2f} s", helped < HELP_SECONDS),
     ]
     if scale.nnunet:
-        theirs = seconds["start_nnunet"][1:]
+        theirs = seconds["start_nnunet"][warm_up:]
         absolute = f"{median(ours):.1f} s, {median(theirs):.1f} s"
         lines.insert(0, at_most("to the first step", "nnUNetv2_train", Ratio.of(ours, theirs), 0.7, absolute))
     else:
