@@ -137,3 +137,15 @@ def pansite(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def without_pages() -> Iterator[None]:
+    """A word in the place of each report, whose drawing makes up a third of so small a run and has its own tests."""
+    from experiments.report import page
+    from tests import kills
+
+    drawn = page.render
+    kills.without_pages()
+    yield
+    page.render = drawn

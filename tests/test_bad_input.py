@@ -139,6 +139,7 @@ def short_of_room(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(os, "replace", full)
 
 
+@pytest.mark.usefixtures("without_pages")
 @pytest.mark.filterwarnings("ignore:.*the checkpoint of step 1 could not be written")
 @pytest.mark.parametrize(
     "file", ["record.json", "split.json", "metrics.csv", "last.ckpt", "per_case.csv", "report.html"]

@@ -17,6 +17,8 @@ from tests import kills
 from tests.conftest import Tiny
 from tests.test_bad_input import short_of_room
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 Command = Callable[..., tuple[int, str, str]]
 COARSE = "data.spacing=[9,9,9]"
 

@@ -58,10 +58,13 @@ def fill(patches: Iterator[Maps], spacing: Spacing, stride: int) -> Fill:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["phantom_quick", "phantom_dual_ssl"])
-def test_phantom_patches_fill_every_region_as_bases_phantom_states(name: str, tiny: Tiny) -> None:
+def test_phantom_patches_fill_every_region_as_bases_phantom_states(tiny: Tiny) -> None:
     few = ["data.source.cases=20", f"data.source.root={tiny.phantoms}", f"data.store={tiny.home}/store"]
-    config = load_experiment(find_experiment(name), few).config
+    config, other = (
+        load_experiment(find_experiment(name), few).config for name in ("phantom_quick", "phantom_dual_ssl")
+    )
+    assert config.data.training() == other.data.training(), "what holds of one holds of both"
+    assert (config.seed, config.model.contrastive.stride) == (other.seed, other.model.contrastive.stride)
     data = SingleSourceDataModule(config.data.training(), config.seed)
     data.prepare_data()
     data.setup()

@@ -18,7 +18,7 @@ import torch
 
 from tests import launched
 from tests.conftest import Tiny
-from tests.kills import differences, live, only_run
+from tests.kills import differences, live, only_run, without_pages
 
 Command = Callable[..., tuple[int, str, str]]
 MODULE = "lightning_modules.dual_ssl:DualSSLModule"
@@ -177,6 +177,7 @@ def in_a_fork(words: list[str], prepare: Callable[[], None] = lambda: None) -> t
             sys.stderr = os.fdopen(2, "w", closefd=False)
             os.close(reading)
             os.close(writing)
+            without_pages()
             prepare()
             code = main(words)
         except BaseException:

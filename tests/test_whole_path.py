@@ -105,6 +105,7 @@ def test_the_same_command_finds_all_done_and_alters_nothing(finished: Path, tiny
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_site_added_later_is_all_that_is_computed(tiny: Tiny, pansite: Command, tmp_path: Path) -> None:
     assert pansite("run", tiny.file, f"run.root={tmp_path}")[0] == 0
     run = only_run(tmp_path)

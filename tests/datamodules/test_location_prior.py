@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from datamodules.layouts.phantom import PhantomSite
+from datamodules.layouts.phantom import cases as phantoms
 from datamodules.location_prior import LocationPrior, body_box
-from datamodules.phantom import generate
-from datamodules.phantom_settings import builtin_site
 from datamodules.store import CaseRecord, StoredCase, write_case
+from tests.conftest import Tiny
 
 
 def stored(folder: Path, image: NDArray[np.int16], label: NDArray[np.uint8]) -> StoredCase:
@@ -72,18 +73,15 @@ def test_no_case_is_refused() -> None:
         LocationPrior.fit([])
 
 
-def test_location_alone_scores_low_on_phantoms(tmp_path: Path) -> None:
-    settings = builtin_site("source")
+def test_location_alone_scores_low_on_phantoms(tiny: Tiny, tmp_path: Path) -> None:
+    site = PhantomSite(name="source", site="source", cases=14, root=str(tiny.phantoms))
     cases = []
-    for index in range(14):
-        made = generate(settings, index)
-        voxels = [
-            np.asarray(nib.as_closest_canonical(nib.Nifti1Image(array, made.affine)).dataobj)
-            for array in (made.image, (made.label > 0).astype(np.uint8))
-        ]
-        spacing = np.sqrt((made.affine[:3, :3] ** 2).sum(0))
-        image, label = (ndimage.zoom(array, spacing / 4.0, order=0) for array in voxels)
-        cases.append(stored(tmp_path / str(index), image, label))
+    for number, case in enumerate(phantoms(site)):
+        site.materialise(case)
+        image, label = (nib.as_closest_canonical(nib.load(path)) for path in (case.image, case.label))
+        voxels = np.asarray(image.dataobj), (np.asarray(label.dataobj) > 0).astype(np.uint8)
+        spacing = np.array(image.header.get_zooms())
+        cases.append(stored(tmp_path / str(number), *(ndimage.zoom(array, spacing / 4.0, order=0) for array in voxels)))
     prior = LocationPrior.fit(cases[:10])
     assert np.mean([prior.dice(case) for case in cases[10:]]) < 0.4
     assert np.mean([prior.dice(case) for case in cases[:10]]) > 0.15  # it has learned something, though
