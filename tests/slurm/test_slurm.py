@@ -1,5 +1,8 @@
 """Against a real SLURM on this machine: ranks on two nodes, preemption, time limit, requeue, an array, a cancelled run.
 
+And a sweep as an array: what is preempted takes up its own trial, what is killed is repaired. All of it is in one file,
+hence one after the other: who tests a cluster mostly waits, and two at once would leave the processor idle.
+
 Needs root, slurm-wlm and munge. Without them the tests are skipped, unless PANSITE_REQUIRE_SLURM is set.
 """
 
@@ -18,8 +21,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments import commands_runs
+from experiments.sweep.opened import reopen
+from experiments.sweep.study import Study
 from tests.conftest import Tiny
 from tests.kills import differences, only_run
 
@@ -30,6 +36,14 @@ REQUIRED = "PANSITE_REQUIRE_SLURM"
 SCRIPT = Path(__file__).with_name("slurm_up.sh")
 PATIENCE = 600
 STEPS = 100
+SWEEP = """
+command: [pansite, fit, {tiny}, "${{args_no_hyphens}}"]
+method: random
+metric: {{name: val/dice, goal: maximize}}
+run_cap: 2
+parameters:
+  model.optimizer.lr: {{distribution: log_uniform_values, min: 0.001, max: 0.1}}
+"""
 LONG = [f"trainer.max_steps={STEPS}", "trainer.validate_every=40", "trainer.checkpoint_every=5", "trainer.log_every=7"]
 
 
@@ -171,6 +185,40 @@ def test_two_nodes_preempted_and_out_of_time_end_with_the_bits_of_one_undisturbe
     assert (run / "job.sbatch").read_text() == next(root.glob("submitted/*/job.sbatch")).read_text()
     pieces = {path.name.partition("-run-")[2].partition("-")[2] for path in run.glob("wandb/offline-run-*")}
     assert pieces == {(run / "wandb" / "id").read_text().strip()}, "all lives are one run in W&B"
+
+
+def test_tasks_take_a_trial_each_and_keep_it(cluster: None, tiny: Tiny, pansite: Command, tmp_path: Path) -> None:
+    file = tmp_path / "rates.yaml"
+    file.write_text(SWEEP.format(tiny=tiny.file))
+    words = [f"run.root={tmp_path}", "trainer.max_steps=60", "trainer.validate_every=30", "trainer.checkpoint_every=5"]
+    job = submitted(pansite, "--sweep", file, "--array", "2%2", *words, "cluster.profiles.default.cpus=1")
+    mine, other = f"{job}_0", f"{job}_1"
+    folder = tmp_path / "sweeps" / "rates"
+
+    wait("training", lambda: len([*tmp_path.glob("tiny/*/checkpoints/last.ckpt")]) == 2)
+    urgent()
+    wait("the requeue", lambda: all(state(task) == "PENDING" for task in (mine, other)))
+    # One never comes back.
+    slurm("scancel", other)
+    slurm("scontrol", "update", f"JobId={mine}", "StartTime=now")
+    wait("the end", lambda: state(mine) == "COMPLETED")
+
+    log = log_of(tmp_path, mine)
+    numbers = re.findall(r"^trial (\d):? .*model\.optimizer\.lr", log, flags=re.M)
+    assert len(numbers) == 2
+    assert len(set(numbers)) == 1, "its own trial, twice"
+    assert "going on from step" in log
+    opened = reopen(folder)
+    states = {each.number: each.state for each in Study(folder, opened.plan, 0).shown()}
+    own, lost = int(numbers[0]), 1 - int(numbers[0])
+    assert states == {own: "done", lost: "waiting"}, log
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as on the cluster
+    code, out, err = pansite("sweep", folder, "--repair")
+    torch.set_num_threads(threads)
+    assert code == 0, err
+    assert f"trial {lost} again" in out
+    assert [each.state for each in Study(folder, opened.plan, 0).shown()] == ["done", "done"]
 
 
 def test_an_array_is_preempted_by_sigterm_and_goes_on_and_what_is_cancelled_stays_so(
