@@ -79,7 +79,7 @@ class Job:
         self._trains = _trains(self.cell)
         notes = _read_notes(self.cell)
         self._before = _seconds(self.cell, notes)
-        self._trained: float | None = None
+        self._trained: float | None = notes.get("training")
         # Bits hang on the number of threads, and a run goes on with those that it began with.
         self.threads = int(notes.get("threads", share.threads))
         self._began = self._noted = time.monotonic()
@@ -116,7 +116,8 @@ class Job:
         """
         if (seconds := self.seconds) is not None:
             since = time.time() - run.metrics.stat().st_mtime
-            self._trained = seconds - min(since, time.monotonic() - self._began)
+            trained = seconds - min(since, time.monotonic() - self._began)
+            self._trained = trained if self._trained is None else min(trained, self._trained)
         self._note()
 
     def stop(self, request: Request) -> None:
