@@ -9,11 +9,15 @@ from experiments.comparison.compute import Comparison
 from experiments.comparison.figures import against_facts, by_site, paired
 from experiments.pages import render as pages
 
+SHORT = ("Held-out mean", "Differences", "By site", "Trained and tested")
+"""What the tables are called where there is little room, if there is a reference."""
+
 
 def render(found: Comparison) -> str:
     """The page as HTML; the same bytes for the same comparison."""
     tables = words.tables(found)
-    contents = [(f"table-{number}", table.title) for number, table in enumerate(tables, start=1)]
+    short = SHORT if found.against else (SHORT[0], SHORT[-1])
+    contents = [(f"table-{number}", word) for number, (word, _) in enumerate(zip(short, tables, strict=True), 1)]
     return pages.render(
         Path(__file__).with_name("comparison.html"),
         contents=[*contents, *([("cases", "Case by case")] if found.against else []), ("how", "How")],

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 INK, MUTED, LINE, PAPER = "#000001", "#000002", "#000003", "#000004"
 SOURCE, HELD_OUT = "#000005", "#000006"
-SERIES = ("#000011", "#000012", "#000013")
+SERIES = ("#000011", "#000012", "#000013", "#000014", "#000015")
 
 _VARIABLES = {
     INK: "--ink",

@@ -16,7 +16,7 @@ from experiments.pages.plots import WIDTH, calm, short, smooth, swarm, thinned
 from experiments.pages.svg import HELD_OUT, INK, MUTED, SERIES, SOURCE, inline
 from experiments.report.model import Curve, Results, SiteResult
 
-TERMS = ("segmentation", "contrastive", "restoration")
+TERMS = ("segmentation", "contrastive", "restoration", "consistency", "skeleton")
 RINGS = ("near", "mid", "far")
 SHARES = ("inside", "outside", "band_excess")
 
@@ -90,7 +90,7 @@ def _named(curves: Mapping[str, Curve], group: str, names: Sequence[str]) -> dic
 def _lines(curves: dict[str, Curve], names: Sequence[str], plot: str, label: str, log: bool = False) -> Markup:
     """Some of the curves ``names``, each in the colour that it has where all are there."""
     figure, axes = _panel()
-    colours = dict(zip(names, SERIES, strict=True))
+    colours = dict(zip(names, SERIES, strict=False))
     for name, curve in curves.items():
         steps, values = thinned(curve.steps, curve.values)
         if log:

@@ -35,6 +35,11 @@ def test_every_mark_says_what_it_is_in_the_order_of_the_dots() -> None:
     assert 'aria-label="what is to be seen"' in svg
 
 
+def test_four_sites_have_four_colours_and_marks() -> None:
+    found = looks(["a", "b", "c", "d"])
+    assert len({look.colour for look in found.values()}) == len({look.mark for look in found.values()}) == 4
+
+
 def test_points_along_a_curve_lie_where_the_curve_is() -> None:
     figure = Figure(figsize=(4, 3))
     axes = figure.add_axes((0.25, 0.2, 0.5, 0.6))

@@ -168,6 +168,16 @@ def test_a_supervised_run_and_single_cases_have_a_page_too(tmp_path: Path) -> No
     assert "± –" in page.text, "one case has no standard deviation"
 
 
+def test_the_losses_of_a_rival_are_drawn_too(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, cases=1, slices=False)
+    (folder / "metrics.csv").write_text(
+        "step,loss/segmentation,loss/consistency,loss/skeleton,grad_norm/consistency\n1,0.9,0.8,0.7,0.3\n2,0.8,0.5,0.6,0.25\n"
+    )
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "segmentation ends at 0.8; consistency ends at 0.5; skeleton ends at 0.6" in page
+    assert "consistency ends at 0.25" in page
+
+
 def test_a_step_that_was_logged_twice_counts_once_and_the_later_row_wins(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("step,loss/total,val/dice\n1,5,\n3,4,0.2\n2,9,\n3,3,\n")
