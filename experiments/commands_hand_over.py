@@ -10,6 +10,7 @@ from datamodules.errors import UsageError
 from experiments.command_line import Add, with_evaluation_keys
 from experiments.locate import find_run, runs_and_images
 
+RUN = "a run's folder, or the folder above where it is the only one"
 IMAGES = "a NIfTI file, a folder with a DICOM series, or a CSV (case,image); further runs predict along"
 
 
@@ -21,9 +22,10 @@ def add_hand_over(commands: Any, add: Add) -> None:
         add: adds a command by name, description and handler.
     """
     predict = add(commands, "predict", "segment images with the weights of runs", _predict)
-    export = add(commands, "export", "hand a run's weights over as a MONAI bundle", _export)
+    export = add(commands, "export", "hand the weights of a run, or of several, over as a MONAI bundle", _export)
+    predict.add_argument("run", metavar="RUN", help=RUN)
+    export.add_argument("runs", metavar="RUN", nargs="+", help=f"{RUN}; of several the mean is taken")
     for command in (predict, export):
-        command.add_argument("run", metavar="RUN", help="a run's folder, or the folder above where it is the only one")
         command.add_argument("--output", metavar="DIR", required=True, type=Path, help="the folder to be written")
     predict.add_argument("images", metavar="IMAGE", nargs="+", help=IMAGES)
     predict.add_argument("--uncertainty", action="store_true", help="also write how uncertain each voxel is")
@@ -45,7 +47,7 @@ def _predict(parsed: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
-    run = find_run(parsed.run)
+    runs = [find_run(run) for run in parsed.runs]
     from experiments.bundle.export import export
 
-    return export(run, parsed.output.expanduser(), with_evaluation_keys(overrides))
+    return export(runs, parsed.output.expanduser(), with_evaluation_keys(overrides))

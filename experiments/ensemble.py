@@ -47,12 +47,14 @@ class Member:
 
     Attributes:
         run: its folder.
+        checkpoint: the file of its weights.
         module: its weights, which know their preprocessing.
         settings: of the sliding window.
         sha256: of the checkpoint.
     """
 
     run: Path
+    checkpoint: Path
     module: DualSSLModule
     settings: InferenceSettings
     sha256: str
@@ -117,7 +119,8 @@ def load_members(runs: Sequence[Path], overrides: Sequence[str]) -> tuple[list[M
         if sha256 in members:
             raise UsageError(f"{folder}: its weights are those of {members[sha256].run}; give each run once.")
         settings = inference_settings(config.evaluation)
-        members[sha256] = Member(folder, load_module(checkpoint).to(device_of(config.trainer)), settings, sha256)
+        module = load_module(checkpoint).to(device_of(config.trainer))
+        members[sha256] = Member(folder, checkpoint, module, settings, sha256)
         configs.append(config)
     return [members[sha256] for sha256 in sorted(members)], configs[0]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -129,6 +131,67 @@ def test_its_options_are_those_of_predict(
     np.testing.assert_array_equal(theirs, ours)
 
 
+def test_of_several_runs_it_takes_the_mean_that_predict_takes(
+    run: Path, scans: Path, tmp_path: Path, pansite: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from monai.bundle import run as monai_run
+    from monai.bundle import verify_net_in_out
+
+    runs = [run, *(tmp_path / "runs" / name for name in ("b", "c"))]
+    for folder, seed in zip(runs[1:], (4, 5), strict=True):
+        write_run(folder, seed=seed)
+    bundle, configs = tmp_path / "several", tmp_path / "several" / "configs"
+    code, told, err = pansite("export", *runs, "--output", bundle, "smallest_piece=0.5")
+    assert code == 0, err
+    assert told.count("its logits are the run's") == 3
+    monkeypatch.syspath_prepend(str(bundle))
+    try:
+        monai_run(
+            config_file=str(configs / "inference.json"), bundle_root=str(bundle), dataset_dir=str(scans),
+            output_dir=str(tmp_path / "theirs"),
+        )  # fmt: skip
+        verify_net_in_out(
+            net_id="network_defs::2", meta_file=str(configs / "metadata.json"),
+            config_file=str(configs / "inference.json"), device="cpu",
+        )  # fmt: skip
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "scripts"]:
+            del sys.modules[name]
+    scan = sorted(scans.iterdir())
+    code, _, err = pansite("predict", *runs[::-1], *scan, "--output", tmp_path / "ours", "smallest_piece=0.5")
+    assert code == 0, err
+    assert pansite("predict", run, scan[0], "--output", tmp_path / "one", "smallest_piece=0.5")[0] == 0
+    ours, theirs = masks(tmp_path / "ours"), masks(tmp_path / "theirs")
+    assert list(ours) == list(theirs) == [file.name for file in scan]
+    for name, mask in ours.items():
+        assert 0.05 < mask.mean() < 0.95, "neither empty nor full"
+        np.testing.assert_array_equal(theirs[name], mask)
+    assert (masks(tmp_path / "one")[scan[0].name] != ours[scan[0].name]).any(), "one alone says otherwise"
+    readme = (bundle / "docs" / "README.md").read_text()
+    assert all(f"`{folder.name}`, checkpoint of step 5" in readme for folder in runs)
+    assert "The mean of several runs had not been evaluated" in readme
+    assert "{" not in readme
+    assert json.loads((configs / "metadata.json").read_text())["eval_metrics"] == {}
+
+
+@pytest.mark.parametrize(
+    ("other", "words", "sentence"),
+    [
+        ({"spacing": (6.0, 5.0, 5.0)}, (), "its spacing is .*export them apart, or let `pansite predict` take them"),
+        ({"edge": 24}, (), "its patch size is "),
+        ({}, ("twice",), "its weights are those of .*; give each run once"),
+    ],
+)
+def test_runs_that_it_can_t_hold_together_are_refused(
+    run: Path, tmp_path: Path, pansite: Command, other: dict[str, Any], words: tuple[str, ...], sentence: str
+) -> None:
+    write_run(tmp_path / "other", seed=3 if words else 4, **other)
+    code, _, err = pansite("export", run, tmp_path / "other", "--output", tmp_path / "new")
+    assert (code, err.count("\n")) == (2, 1)
+    assert re.search(sentence, err)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_stranger_s_weights_in_it_execute_nothing(
     bundle: Path, scans: Path, in_process: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -200,5 +263,5 @@ def test_a_bundle_never_replaces_anything_and_appears_whole_or_not_at_all(
     assert "export takes evaluation" in err
     monkeypatch.setattr(exporting, "_data_licence", lambda config: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        exporting.export(run, tmp_path / "new")
+        exporting.export([run], tmp_path / "new")
     assert not list(tmp_path.iterdir())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -27,17 +27,19 @@ def about_source(config: ExperimentConfig) -> About:
     return about
 
 
-def metadata(config: ExperimentConfig, given: Preprocessing, scores: Mapping[str, float]) -> dict[str, Any]:
+def metadata(configs: Sequence[ExperimentConfig], given: Preprocessing, scores: Mapping[str, float]) -> dict[str, Any]:
     """``metadata.json``.
 
     Args:
-        config: of the run.
+        configs: of the runs, one or more.
         given: what images go through.
         scores: mean Dice by site, as the run was evaluated.
     """
     low, high = given.window
     patch = {"num_channels": 1, "spatial_shape": list(given.patch_size), "dtype": "float32", "is_patch_data": True}
-    about = about_source(config)
+    kinds = dict.fromkeys(config.model.network.name for config in configs)
+    sources = dict.fromkeys(config.data.source.name for config in configs)
+    abouts = dict.fromkeys(about_source(config) for config in configs)
     return {
         "schema": SCHEMA,
         "version": "1.0.0",
@@ -46,15 +48,16 @@ def metadata(config: ExperimentConfig, given: Preprocessing, scores: Mapping[str
         "pytorch_version": _version("torch"),
         "numpy_version": _version("numpy"),
         "required_packages_version": {name: found for name in PACKAGES if (found := _installed(name))},
-        "name": config.name,
+        "name": configs[0].name,
         "task": "Segmentation of the pancreas on CT",
         "description": (
-            f"{config.model.network.name} trained on one site ({config.data.source.name}) by Pansite {this_version()}; "
+            f"{', '.join(kinds)} trained on one site ({', '.join(sources)}) by Pansite {this_version()}"
+            f"{f', the mean of {len(configs)} runs' if len(configs) > 1 else ''}; "
             f"voxels of {' × '.join(f'{edge:g}' for edge in given.spacing)} mm, HU {low:g} to {high:g}."
         ),
         "authors": "who trained the run, by Pansite",
         "copyright": "of the weights: see docs/data_license.txt; of the scripts: the Pansite developers, Apache-2.0",
-        "data_source": "; ".join(part for part in (about.title, about.citation) if part != "–"),
+        "data_source": "; ".join(p for about in abouts for p in (about.title, about.citation) if p != "–"),
         "data_type": "nibabel",
         "image_classes": "one channel, CT in HU",
         "label_classes": "0: background, 1: pancreas",
@@ -78,31 +81,32 @@ def metadata(config: ExperimentConfig, given: Preprocessing, scores: Mapping[str
     }  # fmt: skip
 
 
-def inference(network: PlainNetwork, given: Preprocessing, settings: InferenceSettings) -> dict[str, Any]:
-    """``inference.json``, for MONAI's own runner and for whatever reads its usual names.
+def weights_files(networks: int) -> list[str]:
+    """Where the weights lie in ``models``."""
+    return ["model.pt"] if networks == 1 else [f"model_{number}.pt" for number in range(networks)]
+
+
+def inference(networks: Sequence[PlainNetwork], given: Preprocessing, settings: InferenceSettings) -> dict[str, Any]:
+    """``inference.json``, for MONAI's own runner and, of one network, for whatever reads its usual names.
 
     Args:
-        network: MONAI's.
+        networks: MONAI's; of several the mean of their probabilities is taken.
         given: what images go through.
         settings: of the sliding window, and what is kept of the mask.
     """
     low, high = given.window
     parts = "scripts.parts"
+    built, evaluator, predictions = _one(networks[0]) if len(networks) == 1 else _several(networks)
     return {
         "imports": ["$import numpy", "$import torch"],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/images'",
         "output_dir": "$@bundle_root + '/eval'",
-        "checkpoint": "$@bundle_root + '/models/model.pt'",
         "overlap": settings.overlap,
         "flips": settings.flips,
         "smallest_piece": settings.smallest_piece,
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-        "network_def": {"_target_": network.name, **network.arguments},
-        "network": {
-            "_target_": f"{parts}.with_weights", "network": "@network_def", "checkpoint": "@checkpoint",
-            "device": "@device",
-        },
+        **built,
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [
@@ -128,8 +132,8 @@ def inference(network: PlainNetwork, given: Preprocessing, settings: InferenceSe
             "_target_": "Compose",
             "transforms": [
                 {
-                    "_target_": f"{parts}.ToNativeLabeld", "keys": "pred", "image": "image", "threshold": THRESHOLD,
-                    "smallest_piece": "@smallest_piece",
+                    "_target_": f"{parts}.ToNativeLabeld", "keys": predictions, "output": "pred", "image": "image",
+                    "threshold": THRESHOLD, "smallest_piece": "@smallest_piece",
                 },
                 {
                     "_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "",
@@ -138,10 +142,40 @@ def inference(network: PlainNetwork, given: Preprocessing, settings: InferenceSe
             ],
         },
         "evaluator": {
-            "_target_": "SupervisedEvaluator", "device": "@device", "val_data_loader": "@dataloader",
-            "network": "@network", "inferer": "@inferer", "postprocessing": "@postprocessing",
+            **evaluator, "device": "@device", "val_data_loader": "@dataloader", "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
         },
         "run": ["$@evaluator.run()"],
+    }  # fmt: skip
+
+
+Part = dict[str, Any]
+
+
+def _one(network: PlainNetwork) -> tuple[Part, Part, list[str]]:
+    """What builds the network, what is particular of the evaluator, and the keys of what it predicts."""
+    built = {
+        "checkpoint": f"$@bundle_root + '/models/{weights_files(1)[0]}'",
+        "network_def": {"_target_": network.name, **network.arguments},
+        "network": _with_weights("@network_def", "@checkpoint"),
+    }
+    return built, {"_target_": "SupervisedEvaluator", "network": "@network"}, ["pred"]
+
+
+def _several(networks: Sequence[PlainNetwork]) -> tuple[Part, Part, list[str]]:
+    """The same of several."""
+    keys = [f"pred_{number}" for number in range(len(networks))]
+    built = {
+        "checkpoints": [f"$@bundle_root + '/models/{file}'" for file in weights_files(len(networks))],
+        "network_defs": [{"_target_": network.name, **network.arguments} for network in networks],
+        "networks": [_with_weights(f"@network_defs::{n}", f"@checkpoints::{n}") for n in range(len(networks))],
+    }
+    return built, {"_target_": "EnsembleEvaluator", "networks": "@networks", "pred_keys": keys}, keys
+
+
+def _with_weights(network: str, checkpoint: str) -> Part:
+    return {
+        "_target_": "scripts.parts.with_weights", "network": network, "checkpoint": checkpoint, "device": "@device",
     }  # fmt: skip
 
 

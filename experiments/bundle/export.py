@@ -1,4 +1,4 @@
-"""``pansite export RUN --output DIR``: the folder appears when all of it is there and shown to give the same logits."""
+"""``pansite export RUN… --output DIR``: the folder appears when it is whole and shown to give the same logits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
@@ -15,19 +16,18 @@ from typing import Any
 import torch
 from jinja2 import Environment, StrictUndefined
 
-from callbacks.checkpoint_io import chosen, read_checkpoint
+from callbacks.checkpoint_io import read_checkpoint
 from datamodules import grids
 from datamodules.atomic import atomic_folder, write_json, write_text
 from datamodules.errors import UsageError
 from experiments.bundle import parts
-from experiments.bundle.configuration import about_source, inference, metadata
+from experiments.bundle.configuration import about_source, inference, metadata, weights_files
 from experiments.config import ExperimentConfig
 from experiments.configuration import load_experiment
 from experiments.console import say
-from experiments.evaluation import inference_settings, refuse_pretrained
+from experiments.ensemble import Member, load_members
 from experiments.run_folder import RunFolder
 from lightning_modules import inference as sliding
-from lightning_modules.dual_ssl import load_module
 from lightning_modules.inference import InferenceSettings
 from lightning_modules.networks.plain import PlainNetwork, plain_network
 from lightning_modules.stored import this_version
@@ -37,48 +37,77 @@ COPIED = (grids, sliding, parts)
 ROOMS = ("datamodules", "lightning_modules", "experiments", "callbacks")
 
 
-def export(run_folder: Path, output: Path, overrides: Sequence[str] = ()) -> int:
-    """Write a run as a MONAI bundle.
+def export(runs: Sequence[Path], output: Path, overrides: Sequence[str] = ()) -> int:
+    """Write a run, or several whose mean is taken, as a MONAI bundle.
 
     Args:
-        run_folder: the run.
+        runs: their folders.
         output: the bundle's folder, which is not there yet.
         overrides: ``evaluation.…``, as which checkpoint and how the window slides.
 
     Raises:
-        UsageError: no such run or checkpoint, a run that is only pretrained, an override that can't be taken, or
-            something stands where the bundle is to come.
+        UsageError: no such run or checkpoint, a run that is only pretrained or given twice, runs that take images
+            differently, an override that can't be taken, or something stands where the bundle is to come.
     """
     for word in overrides:
         if not word.startswith("evaluation."):
             raise UsageError(f"override {word!r}: export takes evaluation.… alone; the rest is what was trained.")
     if output.exists():
         raise UsageError(f"{output}: is there already; move it away, or give another --output.")
-    run = RunFolder.existing(run_folder)
-    config = load_experiment(run.config, list(overrides)).config
-    refuse_pretrained(config, run)
-    checkpoint = chosen(run.checkpoints, config.evaluation.checkpoint)
-    module = load_module(checkpoint)
-    given = module.preprocessing
-    network = plain_network(module.config.network, module.network.state_dict(), given.patch_size)
-    settings = inference_settings(config.evaluation)
-    described = metadata(config, given, scores := _scores(run))
+    members, _ = load_members(runs, overrides)
+    _refuse_unlike(members)
+    configs = [load_experiment(RunFolder.existing(member.run).config, list(overrides)).config for member in members]
+    given, settings = members[0].module.preprocessing, members[0].settings
+    networks = [_plain(member) for member in members]
+    scores = _scores(RunFolder.existing(members[0].run)) if len(members) == 1 else {}
+    described = metadata(configs, given, scores)
     with atomic_folder(output) as part:
         write_json(part / "configs" / "metadata.json", described)
-        write_json(part / "configs" / "inference.json", inference(network, given, settings))
+        write_json(part / "configs" / "inference.json", inference(networks, given, settings))
         (part / "models").mkdir()
-        torch.save(network.weights, part / "models" / "model.pt")
+        for name, network in zip(weights_files(len(networks)), networks, strict=True):
+            torch.save(network.weights, part / "models" / name)
         write_text(part / "scripts" / "__init__.py", "")
         for module_ in COPIED:
             write_text(part / "scripts" / f"{module_.__name__.rpartition('.')[2]}.py", _source(module_))
-        step = int(read_checkpoint(checkpoint, mmap=True).get("global_step", 0))
-        told = _told(config, run, network, described, settings, step, scores)
+        told = _told(configs, members, networks, described, settings, scores)
         write_text(part / "docs" / "README.md", told)
-        write_text(part / "docs" / "data_license.txt", _data_licence(config))
+        write_text(part / "docs" / "data_license.txt", "\n".join(dict.fromkeys(map(_data_licence, configs))))
         write_text(part / "LICENSE", _licence())
-    say(f"{output}: MONAI's {network.name} of {checkpoint}; its logits are the run's")
-    say(f"docs/README.md says how it is run; the data's licence: {about_source(config).licence}")
+    for member, network in zip(members, networks, strict=True):
+        say(f"{output}: MONAI's {network.name} of {member.checkpoint}; its logits are the run's")
+    licences = dict.fromkeys(about_source(config).licence for config in configs)
+    say(f"docs/README.md says how it is run; the data's licence: {'; '.join(licences)}")
     return 0
+
+
+def _refuse_unlike(members: Sequence[Member]) -> None:
+    """Refuse runs that a bundle can't have together, for it shows one image to all of its networks.
+
+    Raises:
+        UsageError: with the first thing in which they differ.
+    """
+    first = members[0]
+    for other in members[1:]:
+        theirs, ours = ({**asdict(m.module.preprocessing), **asdict(m.settings)} for m in (other, first))
+        for name, value in ours.items():
+            if theirs[name] != value:
+                told = name.replace("_", " ")
+                raise UsageError(
+                    f"{other.run}: its {told} is {theirs[name]}, that of {first.run} {value}, and a bundle has one for "
+                    f"all of its networks; {_way_out(name)}."
+                )
+
+
+def _way_out(name: str) -> str:
+    if name in InferenceSettings.__dataclass_fields__:
+        return f"give one as evaluation.{name}=…"
+    return "export them apart, or let `pansite predict` take them together"
+
+
+def _plain(member: Member) -> PlainNetwork:
+    module = member.module
+    return plain_network(module.config.network, module.network.state_dict(), module.preprocessing.patch_size)
 
 
 def _source(module: ModuleType) -> str:
@@ -103,32 +132,35 @@ def _scores(run: RunFolder) -> dict[str, float]:
 
 
 def _told(
-    config: ExperimentConfig,
-    run: RunFolder,
-    network: PlainNetwork,
+    configs: Sequence[ExperimentConfig],
+    members: Sequence[Member],
+    networks: Sequence[PlainNetwork],
     described: dict[str, Any],
     settings: InferenceSettings,
-    step: int,
     scores: dict[str, float],
 ) -> str:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, autoescape=False)
     template = files("experiments.bundle").joinpath("readme.md").read_text("utf-8")
     packages = described["required_packages_version"]
     return environment.from_string(template).render(
-        name=config.name,
+        name=configs[0].name,
         version=this_version(),
-        source=f"{config.data.source.name}: {about_source(config).title}",
-        run=run.path.name,
-        step=step,
+        sources=list(dict.fromkeys(f"{config.data.source.name}: {about_source(config).title}" for config in configs)),
+        runs=[(member.run.name, _step(member.checkpoint)) for member in members],
         packages=", ".join(packages),
         packages_to_install=" ".join(packages),
         monai=described["monai_version"],
         overlap=settings.overlap,
         flips=str(settings.flips).lower(),
         smallest=f"{settings.smallest_piece:g}",
-        network=network.name,
+        networks=list(dict.fromkeys(network.name for network in networks)),
+        weights=weights_files(len(networks)),
         scores=scores,
     )
+
+
+def _step(checkpoint: Path) -> int:
+    return int(read_checkpoint(checkpoint, mmap=True).get("global_step", 0))
 
 
 def _licence() -> str:

@@ -92,10 +92,11 @@ class SlidingProbability(Inferer):  # type: ignore[misc]  # untyped
 
 
 class ToNativeLabeld(MapTransform):  # type: ignore[misc]  # untyped
-    """Probabilities on the training grid as a label, uint8 0 or 1, on the voxels of the image's file.
+    """Probabilities on the training grid as one label, uint8 0 or 1, on the voxels of the image's file.
 
     Args:
-        keys: of 1×D×H×W probabilities.
+        keys: of 1×D×H×W probabilities, a network's each; of several the mean is taken on the file's voxels.
+        output: key of the label.
         image: key of the image that they are of, as :class:`ToTrainingGridd` left it.
         threshold: above which a voxel is pancreas.
         smallest_piece: pieces under this share of the largest piece are left out.
@@ -105,27 +106,31 @@ class ToNativeLabeld(MapTransform):  # type: ignore[misc]  # untyped
     def __init__(
         self,
         keys: KeysCollection,
+        output: str = "pred",
         image: str = "image",
         threshold: float = 0.5,
         smallest_piece: float = 0.0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.image, self.threshold, self.smallest_piece = image, threshold, smallest_piece
+        self.output, self.image = output, image
+        self.threshold, self.smallest_piece = threshold, smallest_piece
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace the probabilities."""
+        """Put the label where the probabilities were."""
         found = dict(data)
+        image = found[self.image]
+        affine = np.asarray(image.meta["original_affine"], dtype=np.float64)
+        grid = np.asarray(image.affine.cpu(), dtype=np.float64)
+        width, height, depth = (int(size) for size in image.meta["spatial_shape"])
+        # One after the other, so that no more than two are there at once, and added in Pansite's order.
+        mean = np.zeros((width, height, depth), dtype=np.float32)
         for key in self.key_iterator(found):
-            image = found[self.image]
-            affine = np.asarray(image.meta["original_affine"], dtype=np.float64)
-            width, height, depth = (int(size) for size in image.meta["spatial_shape"])
-            probability = np.asarray(found[key][0].cpu(), dtype=np.float32)
-            grid = np.asarray(image.affine.cpu(), dtype=np.float64)
-            label = resampled(probability, grid, affine, (width, height, depth)) > self.threshold
-            label = larger_pieces(label, self.smallest_piece)
-            voxels = torch.from_numpy(label.astype(np.uint8))[None]
-            found[key] = _placed(voxels, affine, image)
+            probability = np.asarray(found.pop(key)[0].cpu(), dtype=np.float32)
+            mean += resampled(probability, grid, affine, (width, height, depth))
+        mean /= np.float32(len(self.keys))
+        label = larger_pieces(mean > self.threshold, self.smallest_piece)
+        found[self.output] = _placed(torch.from_numpy(label.astype(np.uint8))[None], affine, image)
         return found
 
 

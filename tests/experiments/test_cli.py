@@ -73,7 +73,7 @@ def test_evaluate_predict_export_and_report_get_the_run(tmp_path: Path, experime
         (
             "export",
             [
-                Path("runs/a/0123456789"),
+                [Path("runs/a/0123456789")],
                 Path("bundle"),
                 ["evaluation.checkpoint=last", "evaluation.smallest_piece=1"],
             ],

@@ -24,7 +24,7 @@ model = ModelConfig(
 )
 module = DualSSLModule(model, Preprocessing(tuple(told["spacing"]), (-100.0, 240.0), tuple(told["patch"]))).eval()
 module.network.load_state_dict(network(told["filters"], told["patch"], told["image"]).state_dict())
-member = Member(Path("none"), module, InferenceSettings(overlap=0.5), "none")
+member = Member(Path("none"), Path("none"), module, InferenceSettings(overlap=0.5), "none")
 
 
 def work() -> int:
