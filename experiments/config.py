@@ -62,7 +62,8 @@ class EvaluationConfig:
     Attributes:
         checkpoint: the best by source validation, or the last.
         overlap: of neighbouring windows, as a share of the patch.
-        flips: average over mirrored inputs.
+        flips: average over mirrored inputs; for networks that were trained on mirrored ones, which no augmentation
+            here does.
         smallest_piece: pieces of a predicted mask under this share of its largest piece are left out; 0 keeps all, 1
             the largest alone.
         tolerance: of the NSD, mm.

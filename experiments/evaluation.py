@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_warn
 
 from callbacks.checkpoint_io import chosen, read_checkpoint
 from callbacks.inexact import read_inexact, recorded
@@ -17,7 +18,7 @@ from callbacks.progress import ProgressBar
 from callbacks.requests import Request, Stopped
 from callbacks.rows import Evaluation, describe_checkpoint, finished
 from callbacks.summary import collect
-from datamodules.errors import UsageError
+from datamodules.errors import Notice, UsageError
 from datamodules.held_out import HeldOutDataModule
 from datamodules.split import Split
 from experiments import sealing, status
@@ -33,6 +34,11 @@ from experiments.signals import SIGNALS
 from experiments.training import trainer_settings
 from lightning_modules.dual_ssl import InferenceSettings, load_module
 from lightning_modules.pretraining import CANT_SEGMENT, pretrains
+
+FLIPS = (
+    "evaluation.flips=true averages over mirrored images, which no augmentation here trains on: a run may find nothing "
+    "in them, and masks shrink. Compare with flips=false before you use them."
+)
 
 
 def evaluate(config: ExperimentConfig, run: RunFolder) -> dict[str, Any]:
@@ -107,7 +113,9 @@ def _evaluate(config: ExperimentConfig, run: RunFolder) -> dict[str, Any]:
 
 
 def inference_settings(config: EvaluationConfig) -> InferenceSettings:
-    """How masks come about."""
+    """How masks come about; with flips, it warns."""
+    if config.flips:
+        rank_zero_warn(FLIPS, category=Notice)
     return InferenceSettings(config.overlap, config.flips, config.smallest_piece)
 
 

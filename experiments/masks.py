@@ -106,6 +106,8 @@ def _cases(images: Sequence[str]) -> list[Case]:
         # Normalised, not resolved: a link's mask is called by the link.
         path = Path(os.path.abspath(Path(word).expanduser()))  # noqa: PTH100
         if path.suffix.lower() == ".csv":
+            if not path.is_file():
+                raise UsageError(f"{word}: there is no such file; a CSV names images in its columns case,image.")
             site = ManifestSite(name=path.name, root=str(path))
             found: list[Case] = LAYOUTS.build(site)
         else:

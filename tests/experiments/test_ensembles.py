@@ -136,6 +136,16 @@ def test_what_is_done_is_not_done_again_and_what_is_stale_is(
     assert predicted("flips=true", "smallest_piece=1") == ["ct", "other"]
 
 
+def test_flips_of_networks_that_saw_nothing_mirrored_are_warned_of(
+    runs: tuple[Path, Path], image: Path, tmp_path: Path, pansite: Command
+) -> None:
+    code, _, err = pansite("predict", *runs, image, "--output", tmp_path / "out", "flips=true")
+    assert code == 0
+    assert err.count("warning: ") == 1
+    assert "mirrored images, which no augmentation here trains on" in err
+    assert "warning" not in pansite("predict", *runs, image, "--output", tmp_path / "out")[2]
+
+
 def test_a_mask_that_somebody_corrected_is_not_overwritten(
     runs: tuple[Path, Path], image: Path, tmp_path: Path, pansite: Command
 ) -> None:
