@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from callbacks.checkpoint_io import KillSafeCheckpointIO
+    from callbacks.checkpoints import BestCheckpoint, ResumeCheckpoint
+    from callbacks.metrics_file import MetricsFile, MetricsFileKeeper
+    from callbacks.numerics import NonFiniteGuard
+    from callbacks.panels import PanelWriter
+    from callbacks.per_case import PerCaseEvaluation
+    from callbacks.progress import ProgressBar
 
 _HOMES = {
     "BestCheckpoint": "callbacks.checkpoints",
@@ -16,7 +25,17 @@ _HOMES = {
     "ProgressBar": "callbacks.progress",
     "ResumeCheckpoint": "callbacks.checkpoints",
 }
-__all__ = list(_HOMES)
+__all__ = [
+    "BestCheckpoint",
+    "KillSafeCheckpointIO",
+    "MetricsFile",
+    "MetricsFileKeeper",
+    "NonFiniteGuard",
+    "PanelWriter",
+    "PerCaseEvaluation",
+    "ProgressBar",
+    "ResumeCheckpoint",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -29,8 +29,9 @@ from experiments.configuration import load_experiment
 from experiments.devices import device_of
 from experiments.evaluation import inference_settings, refuse_pretrained
 from experiments.run_folder import RunFolder
-from lightning_modules.dual_ssl import DualSSLModule, InferenceSettings, load_module
+from lightning_modules.dual_ssl import DualSSLModule, InferenceSettings
 from lightning_modules.inference import THRESHOLD, mask_of
+from lightning_modules.loading import load_module
 from lightning_modules.metrics.uncertainty import binary_entropy
 
 UNCERTAINTIES = ("entropy", "mutual_information")

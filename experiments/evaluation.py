@@ -32,7 +32,8 @@ from experiments.ranks import together
 from experiments.run_folder import RunFolder
 from experiments.signals import SIGNALS
 from experiments.training import trainer_settings
-from lightning_modules.dual_ssl import InferenceSettings, load_module
+from lightning_modules.dual_ssl import InferenceSettings
+from lightning_modules.loading import load_module
 from lightning_modules.pretraining import CANT_SEGMENT, pretrains
 
 FLIPS = (

@@ -9,11 +9,8 @@ leaves open is our choice.
 from __future__ import annotations
 
 import math
-import pickle
-import zipfile
 from collections.abc import Mapping
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -31,14 +28,14 @@ from lightning_modules.networks.backbone import Backbone, Features
 from lightning_modules.networks.config import NETWORKS
 from lightning_modules.networks.statistics import FeatureStatistics
 from lightning_modules.passes import build_corrupted_pass
-from lightning_modules.plain import from_plain, to_plain, unknown_names
+from lightning_modules.plain import from_plain, to_plain
 from lightning_modules.pretraining import CANT_SEGMENT, pretrains
 from lightning_modules.records import StepRecord, dice, mean_over_cases
 from lightning_modules.restoration_settings import misfits
 from lightning_modules.rivals_config import FEATURES
 from lightning_modules.rivals_settings import misfits as rival_misfits
 from lightning_modules.schedules import Progress
-from lightning_modules.stored import VERSION_KEY, misfit, this_version, unknown_settings, writer
+from lightning_modules.stored import VERSION_KEY, this_version
 from lightning_modules.term_result import TermResult
 from lightning_modules.terms import build_terms, finest_stride
 from lightning_modules.views import Views
@@ -50,7 +47,6 @@ __all__ = [
     "ModelConfig",
     "Preprocessing",
     "VolumePrediction",
-    "load_module",
 ]
 
 VALIDATION = InferenceSettings(overlap=0.25)
@@ -274,41 +270,6 @@ class DualSSLModule(pl.LightningModule):
     def test_step(self, batch: VolumeBatch, batch_idx: int) -> VolumePrediction:  # type: ignore[override]  # typed
         """Probability of one whole volume; the callbacks judge it."""
         return VolumePrediction(self.predict_probability(batch.image).cpu())
-
-
-def load_module(path: Path) -> DualSSLModule:
-    """The module of a checkpoint, on the CPU, ready to predict.
-
-    Raises:
-        UsageError: the file can't be read or is no checkpoint of this project.
-    """
-    if not path.is_file():
-        raise UsageError(f"{path}: there is no such checkpoint")
-    refused = f"{path}: this is not a checkpoint of a DualSSLModule"
-    try:
-        # Any other file would be taken for a pickle, and what that raises is anybody's guess.
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True) if zipfile.is_zipfile(path) else None
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise UsageError(f"{refused}: it can't be loaded as plain weights ({type(error).__name__})") from error
-    if not isinstance(checkpoint, dict):
-        raise UsageError(f"{refused}: it holds no training state")
-    try:
-        settings, weights = checkpoint["hyper_parameters"], checkpoint["state_dict"]
-        unknown = [f"model.{name}" for name in unknown_names(ModelConfig, settings["model"])]
-        if unknown:
-            raise UsageError(f"{path}: does not fit: {unknown_settings(unknown)} ({writer(checkpoint)})")
-        module = DualSSLModule(**settings)
-        if reason := misfit(weights, module.state_dict()):
-            raise UsageError(f"{path}: does not fit: {reason} ({writer(checkpoint)})")
-        module.load_state_dict(weights)
-        # Nothing is corrupted to predict, and a teacher in there would be a second network.
-        module.corrupted_pass = None
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"{refused} that this version can rebuild ({type(error).__name__}: {reason}; {writer(checkpoint)})"
-        ) from error
-    return module.eval()
 
 
 def _check_patch(preprocessing: Preprocessing, network: Backbone) -> None:

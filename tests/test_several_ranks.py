@@ -24,7 +24,7 @@ from experiments.ranks import strategy
 from experiments.run_folder import RunFolder
 from experiments.training import build_trainer
 from lightning_modules import DualSSLModule, Preprocessing
-from lightning_modules.dual_ssl import load_module
+from lightning_modules.loading import load_module
 from lightning_modules.schedules import Progress
 from tests import launched
 from tests.conftest import Tiny

@@ -26,8 +26,9 @@ from experiments.ladder.plan import Plan
 from experiments.ladder.scans import Scan, Scans
 from experiments.run_folder import RunFolder
 from experiments.signals import SIGNALS
-from lightning_modules.dual_ssl import DualSSLModule, load_module
+from lightning_modules.dual_ssl import DualSSLModule
 from lightning_modules.inference import mask_of
+from lightning_modules.loading import load_module
 from lightning_modules.metrics import CaseMetrics, case_metrics
 
 

@@ -33,7 +33,7 @@ from experiments.ladder.scans import Scans
 from experiments.ladder.words import names
 from experiments.locate import find_runs
 from experiments.run_folder import RunFolder
-from lightning_modules.dual_ssl import load_module
+from lightning_modules.loading import load_module
 
 FOLDER = "ladder"
 """In a run's folder."""

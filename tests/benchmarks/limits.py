@@ -169,7 +169,7 @@ def prediction(scale: Scale) -> list[Line]:
         spent.append(time.perf_counter() - begun.pop())
 
     hooks = [built.network.register_forward_pre_hook(before), built.network.register_forward_hook(behind)]
-    member = Member(Path("none"), built, InferenceSettings(overlap=0.5), "none")
+    member = Member(Path("none"), Path("none"), built, InferenceSettings(overlap=0.5), "none")
     case = Case("case", "case", scale.scratch / "imagesTr" / "case_0000.nii.gz", None)
     whole, passes = [], []
     for _ in range(1 if scale.quick else 3):

@@ -27,7 +27,7 @@ from experiments.configuration import load_experiment
 from experiments.evaluation import inference_settings
 from experiments.locate import find_runs
 from experiments.run_folder import RunFolder
-from lightning_modules.dual_ssl import load_module
+from lightning_modules.loading import load_module
 from lightning_modules.metrics.band import band_dice
 from lightning_modules.metrics.calibration import expected_calibration_error
 from lightning_modules.metrics.protocol import RING_MM

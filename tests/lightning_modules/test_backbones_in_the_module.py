@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from datamodules.batch import PatchBatch, VolumeBatch
 from lightning_modules import DualSSLModule, ModelConfig, Preprocessing
 from lightning_modules.config import ContrastiveConfig, SegmentationConfig
-from lightning_modules.dual_ssl import load_module
+from lightning_modules.loading import load_module
 from lightning_modules.regions.choices.config import BandConfig
 from lightning_modules.schedules import Progress
 

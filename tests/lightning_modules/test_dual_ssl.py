@@ -25,7 +25,7 @@ from lightning_modules.config import (
     RestorationConfig,
     SGDConfig,
 )
-from lightning_modules.dual_ssl import load_module
+from lightning_modules.loading import load_module
 from lightning_modules.networks.config import DynUNetConfig
 from lightning_modules.regions.structure import REGION_NAMES
 from lightning_modules.schedules import Progress

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from datamodules.batch import PatchBatch
 from datamodules.errors import UsageError
 from lightning_modules import DualSSLModule
-from lightning_modules.dual_ssl import load_module
+from lightning_modules.loading import load_module
 from lightning_modules.networks.backbone import Backbone
 from lightning_modules.networks.config import NETWORKS, DynUNetConfig
 from lightning_modules.regions.candidates import in_band

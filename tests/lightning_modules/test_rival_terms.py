@@ -16,8 +16,8 @@ from datamodules.batch import PatchBatch
 from datamodules.errors import UsageError
 from lightning_modules import DualSSLModule, ModelConfig, Preprocessing
 from lightning_modules.config import ContrastiveConfig, RestorationConfig
-from lightning_modules.dual_ssl import load_module
 from lightning_modules.fusion import fuse, saliency
+from lightning_modules.loading import load_module
 from lightning_modules.losses.consistency import consistency_loss
 from lightning_modules.losses.segmentation import segmentation_loss
 from lightning_modules.networks.config import DynUNetConfig

@@ -12,7 +12,8 @@ import torch
 from datamodules.errors import UsageError
 from experiments import initial_weights
 from lightning_modules.config import ContrastiveConfig, ModelConfig, Preprocessing, RestorationConfig
-from lightning_modules.dual_ssl import DualSSLModule, load_module
+from lightning_modules.dual_ssl import DualSSLModule
+from lightning_modules.loading import load_module
 from lightning_modules.networks.config import DynUNetConfig
 from lightning_modules.plain import to_plain, unknown_names
 from lightning_modules.stored import misfit, this_version
