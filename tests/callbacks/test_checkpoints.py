@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import kill_now
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 
 from callbacks.checkpoint_io import KillSafeCheckpointIO, chosen, latest, previous, read_checkpoint
 from callbacks.checkpoints import lost_best
 from callbacks.metrics_file import read_metrics
 from datamodules.errors import UsageError
+from tests.callbacks.tiny import TinyModule, kill_now
 
 Fit = Callable[..., pl.Trainer]
 InChild = Callable[[Callable[[], Any]], int]
@@ -159,7 +159,7 @@ def test_a_full_disk_never_stops_the_run_but_its_end_is_told(
 
 
 def test_a_module_without_the_metric_is_told(tmp_path: Path, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conftest.TinyModule.validation_step", lambda *_: None)
+    monkeypatch.setattr(TinyModule, "validation_step", lambda *_: None)
     with pytest.raises(UsageError, match="does not log 'val/dice'"):
         fit(tmp_path)
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import kill_now
 from pytorch_lightning.callbacks import Callback
 
 from callbacks.checkpoint_io import read_checkpoint
 from callbacks.conditions import ConditionsGuard
 from callbacks.inexact import changes, difference, recorded, sentence
 from datamodules.errors import UsageError
+from tests.callbacks.tiny import kill_now
 
 Fit = Callable[..., pl.Trainer]
 InChild = Callable[[Callable[[], Any]], int]

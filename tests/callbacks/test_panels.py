@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import wandb
-from conftest import kill_now
 from PIL import Image
 
 import callbacks.panels
@@ -21,6 +20,7 @@ from callbacks.panel_files import panels
 from callbacks.panel_picture import BOTTOM, GAP, INK, LEFT, RIGHT, TILE, TOP
 from lightning_modules.dual_ssl import DualSSLModule
 from tests import launched
+from tests.callbacks.tiny import kill_now
 from tests.conftest import Tiny
 
 Command = Callable[..., tuple[int, str, str]]

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import kill_now
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
@@ -34,6 +33,7 @@ from experiments.report.overlays import read_slices
 from lightning_modules.dual_ssl import VolumePrediction
 from lightning_modules.metrics import CaseMetrics, case_metrics
 from lightning_modules.metrics.record import DETAILS, THIRDS
+from tests.callbacks.tiny import kill_now
 
 SITES: dict[str, Role] = {"home": "source_test", "away": "held_out", "abroad": "held_out"}
 NATIVE_SHAPE = (22, 26, 14)

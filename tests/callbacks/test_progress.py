@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import kill_now
 
 from callbacks.progress import ProgressBar
 from experiments.cli import main
 from lightning_modules.dual_ssl import DualSSLModule
+from tests.callbacks.tiny import kill_now
 from tests.conftest import Tiny
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import kill_now
 from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
@@ -25,6 +24,7 @@ from callbacks.checkpoint_io import KillSafeCheckpointIO, latest, read_checkpoin
 from datamodules.errors import UsageError
 from lightning_modules.dual_ssl import DualSSLModule
 from tests import kills
+from tests.callbacks.tiny import kill_now
 from tests.conftest import Tiny
 
 Fit = Callable[..., pl.Trainer]
