@@ -81,6 +81,11 @@ class Scores:
         """What is known of one site."""
         return Scores({pair: values for pair, values in self.values.items() if pair[1] == site}, self.seeds)
 
+    def of_seeds(self, seeds: Sequence[int]) -> Scores:
+        """What is known by some of the seeds."""
+        rows = [self.seeds.index(seed) for seed in seeds]
+        return Scores({pair: values[rows] for pair, values in self.values.items()}, tuple(seeds))
+
 
 def draws(scores: Scores, sites: Sites = "drawn", count: int = DRAWS) -> Array:
     """Bootstrap draws of :meth:`Scores.mean`, as many as ``count``; see the module for what is drawn."""

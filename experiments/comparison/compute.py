@@ -179,9 +179,10 @@ def _row(pool: Pool, final: bool) -> Row:
 
 
 def _against(reference: Pool, others: Sequence[Pool], final: bool) -> tuple[Against, ...]:
+    pairs = [_with_like_seeds(reference, other) for other in others]
     differences = {
-        (other.method, metric): _paired(reference.held_out[metric], other.held_out[metric])
-        for other in others
+        (other.method, metric): _paired(base.held_out[metric], other.held_out[metric])
+        for base, other in pairs
         for metric in METRICS
     }
     p = {key: wilcoxon(list(found.values())) for key, found in differences.items()}
@@ -194,8 +195,8 @@ def _against(reference: Pool, others: Sequence[Pool], final: bool) -> tuple[Agai
             other.method,
             {
                 metric: Test(
-                    _difference(reference.held_out[metric], other.held_out[metric]),
-                    _difference(reference.held_out[metric], other.held_out[metric], fixed=True),
+                    _difference(base.held_out[metric], other.held_out[metric]),
+                    _difference(base.held_out[metric], other.held_out[metric], fixed=True),
                     p[other.method, metric],
                     adjusted[other.method, metric],
                     rank_biserial(list(differences[other.method, metric].values())),
@@ -203,16 +204,22 @@ def _against(reference: Pool, others: Sequence[Pool], final: bool) -> tuple[Agai
                 for metric in METRICS
             },
             {
-                site: _difference(reference.held_out["dice"].only(site), other.held_out["dice"].only(site))
-                for site in dict.fromkeys(site for _, site in reference.held_out["dice"].values)
+                site: _difference(base.held_out["dice"].only(site), other.held_out["dice"].only(site))
+                for site in dict.fromkeys(site for _, site in base.held_out["dice"].values)
             },
-            _difference(reference.source_test["dice"], other.source_test["dice"], fixed=True)
-            if final and reference.source_test["dice"].values and other.source_test["dice"].values
+            _difference(base.source_test["dice"], other.source_test["dice"], fixed=True)
+            if final and base.source_test["dice"].values and other.source_test["dice"].values
             else None,
-            _cases(reference, other),
+            _cases(base, other),
         )
-        for other in others
+        for base, other in pairs
     )
+
+
+def _with_like_seeds(reference: Pool, other: Pool) -> tuple[Pool, Pool]:
+    """Both by the seeds that they share: a seed has its own luck. All, where they share none."""
+    both = [seed for seed in reference.seeds if seed in other.seeds]
+    return (reference.of_seeds(both), other.of_seeds(both)) if both else (reference, other)
 
 
 def _paired(reference: Scores, other: Scores) -> dict[tuple[str, int], float]:

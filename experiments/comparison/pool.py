@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,14 @@ class Pool:
     tolerance: float
     smallest_piece: float
     facts: dict[tuple[str, str], Mapping[str, float]]
+
+    def of_seeds(self, seeds: Sequence[int]) -> Pool:
+        """The same method by some of its seeds; what is counted over all of them stays."""
+        held_out, source_test = (
+            {metric: scores.of_seeds(seeds) for metric, scores in table.items()}
+            for table in (self.held_out, self.source_test)
+        )
+        return replace(self, seeds=tuple(seeds), held_out=held_out, source_test=source_test)
 
 
 def pools(runs: Iterable[Evaluated]) -> list[Pool]:

@@ -20,9 +20,10 @@ HOW = (
     "a single site, of the source's test cases and where it says “these sites”, of seeds and cases alone."
 )
 TESTED = (
-    "Differences are taken case by case on the held-out sites, averaged over seeds first; p by Wilcoxon's signed-rank "
-    "test, adjusted by Holm for all methods of the table; r is the matched-pairs rank-biserial correlation, from −1 "
-    "(all differences negative) to 1 (all positive)."
+    "Differences are taken case by case on the held-out sites, averaged first over the seeds that both were trained "
+    "with (all of each, where they share none); p by Wilcoxon's signed-rank test, adjusted by Holm for all methods of "
+    "the table; r is the matched-pairs rank-biserial correlation, from −1 (all differences negative) to 1 (all "
+    "positive)."
 )
 
 

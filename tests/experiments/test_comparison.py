@@ -102,6 +102,16 @@ def test_differences_are_paired_by_case_after_the_seeds_were_averaged(found: Com
         assert value.value == pytest.approx(statistics.fmean(own))
 
 
+def test_a_seed_that_one_of_two_lacks_is_no_difference_between_them() -> None:
+    plain = [run("plain", seed, gain) for seed, gain in ((0, 0.0), (1, 0.0), (2, -0.3))]
+    part = table([*plain, run("better", 0, 0.04), run("better", 1, 0.04)])
+    whole = table([*plain[:2], run("better", 0, 0.04), run("better", 1, 0.04)])
+    assert part.against == whole.against
+    assert [row.seeds for row in part.rows] == [(0, 1, 2), (0, 1)], "rows tell all that is known"
+    (apart,) = table([*plain, run("better", 7, 0.04)]).against
+    assert apart.tests["dice"].difference.value == pytest.approx(0.14, abs=0.01), "those that share none: all seeds"
+
+
 def test_the_words_tell_better_from_worse_and_what_can_be_told_from_chance(found: Comparison) -> None:
     text = " ".join(words.findings(found))
     assert "much better does best" in text
