@@ -11,9 +11,9 @@ from types import ModuleType
 def imported(name: str) -> ModuleType:
     """The module ``name``; where it is yet to be imported, nothing that is there by then is searched for cycles again.
 
-    PyTorch, Lightning and MONAI bring some million objects, and all of them stay. While they come, the collector would
-    go over them again and again in vain, for about a fifth of the time that it takes; later it would do so in training,
-    and loader processes, which are forked, would come to copies of the pages that they lie on.
+    PyTorch, Lightning and MONAI bring many objects, and all of them stay. While they come, the collector would go over
+    them again and again in vain; later it would do so in training, and loader processes, which are forked, would come
+    to copies of the pages that they lie on.
     """
     if name in sys.modules:
         return import_module(name)  # by the import system all the same: another thread may be at it

@@ -98,7 +98,8 @@ def _conclude(count: Counter[str]) -> int:
     if count["kept"]:
         say_here(f"{count['kept']} of {count.total()} were predicted already, with these weights and settings")
     if count["refused"]:
-        say_here(f"{count['refused']} of {count.total()} images refused; the others are done.")
+        rest = "the others are done" if count["refused"] < count.total() else "nothing was segmented"
+        say_here(f"{count['refused']} of {count.total()} images refused; {rest}.")
     return 2 if count["refused"] else 0
 
 

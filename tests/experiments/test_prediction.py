@@ -82,6 +82,8 @@ def test_one_bad_image_stops_nothing(tmp_path: Path, run: Path, capsys: pytest.C
     assert len(refused) == 6
     for name, word in {"four": "4-D", "mr": "air", "nan": "NaN", "cut": "damaged", "none": "not exist"}.items():
         assert any(f"{name}.nii" in line and word in line for line in refused), name
+    assert predict([run], [str(tmp_path / "cut.nii.gz")], tmp_path / "nothing") == 2
+    assert "1 of 1 images refused; nothing was segmented." in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("bright")
