@@ -64,7 +64,7 @@ class SourceData:
         split: train, validation and test cases.
         sampling: where patches are taken.
         structure: the spatial structure maps.
-        augmentation: what is done to a batch of patches on the device.
+        augmentation: what is done to a batch of patches, on the GPU or by the loader processes.
         workers: loader processes a rank, and processes that prepare cases.
     """
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.augmentation.config import AUGMENTATIONS
 from datamodules.augmentation.pipeline import Augmentation
-from datamodules.batch import VolumeBatch
+from datamodules.batch import PatchBatch, VolumeBatch
 from datamodules.config import SourceData
 from datamodules.errors import Notice, UsageError
 from datamodules.patches import PatchDataset, RawPatch, RawPatchBatch, collate
@@ -105,17 +105,19 @@ class SingleSourceDataModule(pl.LightningDataModule):
         self._tell_of_padding()
 
     def train_dataloader(self) -> ResumableLoader:
-        """This rank's raw patches, from the first batch that is not yet trained on to the run's last.
+        """This rank's batches, from the first one that is not yet trained on to the run's last.
 
-        Without a trainer (to look at the data): one epoch.
+        Augmented by the processes that read them where training is on the CPU, whose time they would take else; raw
+        patches for a GPU, which augments faster than they do. Without a trainer (to look at the data): one epoch.
 
         Raises:
             UsageError: the global batch can't be shared out, or the trainer has no ``max_steps``.
         """
         share = self._share()
-        batches, finished = -(-len(self.cases) // share.local), 0
+        batches, finished, device = -(-len(self.cases) // share.local), 0, "cpu"
         if self.trainer is not None:
             batches, finished = self._batches(self.trainer), _finished_batches(self.trainer)
+            device = self.trainer.strategy.root_device.type
         workers = self.data.workers
         return ResumableLoader(
             PatchDataset(self.cases, self.stream, self.data.patch_size, self.augmentation),
@@ -123,8 +125,8 @@ class SingleSourceDataModule(pl.LightningDataModule):
             sampler=PositionSampler(share, batches, finished),
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=collate,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            collate_fn=self.augmentation.of_patches if device == "cpu" else collate,
+            pin_memory=device == "cuda",
             worker_init_fn=_leave_signals_to_the_run,
             generator=torch_generator(self.seed, "loader"),  # else torch draws from the global state
         )
@@ -135,11 +137,11 @@ class SingleSourceDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment raw patches on the device they have come to; anything else passes."""
-        if not isinstance(batch, RawPatchBatch):
-            return batch
-        if self.trainer is not None:
+        if isinstance(batch, RawPatchBatch):
+            batch = self.augmentation(batch)
+        if isinstance(batch, PatchBatch) and self.trainer is not None:
             self._check_position(batch, self.trainer)
-        return self.augmentation(batch)
+        return batch
 
     def _prepare(self, processes: int, progress: bool) -> Preparation:
         data = self.data
@@ -163,13 +165,14 @@ class SingleSourceDataModule(pl.LightningDataModule):
             )
         return trainer.max_steps * self.accumulate
 
-    def _check_position(self, batch: RawPatchBatch, trainer: pl.Trainer) -> None:
+    def _check_position(self, batch: PatchBatch, trainer: pl.Trainer) -> None:
         number = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         place = self.stream.place(self._share().positions(number)[0])
-        if batch.key[0] != (place.epoch, place.index):
+        key = tuple(batch.key[0].tolist())
+        if key != (place.epoch, place.index):
             raise AssertionError(
                 f"batch {number} of the run should begin with sample {(place.epoch, place.index)}, not "
-                f"{batch.key[0]}: the training loader was made before the checkpoint's progress was restored"
+                f"{key}: the training loader was made before the checkpoint's progress was restored"
             )
 
     def _tell_of_padding(self) -> None:

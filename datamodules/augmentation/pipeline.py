@@ -1,8 +1,9 @@
-"""From raw patches to a training batch, on the device that trains."""
+"""From raw patches to a training batch, on the device that trains or in the processes that read for a CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,7 @@ from datamodules.augmentation.spatial import (
     resample,
 )
 from datamodules.batch import OUTSIDE_AXIS, PatchBatch
-from datamodules.patches import FAR, RawPatchBatch
+from datamodules.patches import FAR, RawPatch, RawPatchBatch, collate
 from datamodules.store import AXIS_OUTSIDE, AXIS_STEPS, DISTANCE_SCALE
 from datamodules.window import apply_window
 
@@ -63,6 +64,11 @@ class Augmentation:
         """Voxels along D, H, W to read on either side of a sample's patch, so that no border comes into view."""
         deformation = self._deformation(epoch, index)
         return (0, 0, 0) if deformation is None else deformation.margin(self.patch_size)
+
+    def of_patches(self, patches: Sequence[RawPatch]) -> PatchBatch:
+        """The training batch of single patches, by one thread: the same bits in a loader process and in the run's."""
+        with _one_thread():
+            return self(collate(patches))
 
     @torch.no_grad()
     def __call__(self, raw: RawPatchBatch) -> PatchBatch:
@@ -105,6 +111,16 @@ class Augmentation:
         if not isinstance(self.config, SpatialConfig):
             return None
         return draw_deformation(self.config, self.spacing, self.patch_size, self.seed, epoch, index)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def appearance(image: Tensor, label: Tensor, config: AugmentationConfig, draws: Draws) -> Tensor:

@@ -4,9 +4,8 @@
 
 Pansite's data module with its standard augmentation beside nnU-Net's loader with its own transforms by
 batchgeneratorsv2, and MONAI's PersistentDataset with transforms like Pansite's. Each has two loader processes of one
-thread and all the same cores; Pansite augments where it trains, here on the CPU, with the threads that it trains with.
-All take patches around the organ as often, two to a batch, one of a case; nothing is mirrored. Pansite reads the
-organ's structure maps with every patch, which the others do not have.
+thread, which augment too, and all the same cores. All take patches around the organ as often, two to a batch, one of
+a case; nothing is mirrored. Pansite reads the organ's structure maps with every patch, which the others do not have.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from tiny_site import SPACING, write_site
 from torch import nn
 
 from datamodules import SingleSourceDataModule
-from datamodules.augmentation.config import NoneConfig
+from datamodules.augmentation.config import AUGMENTATIONS, NoneConfig
 from datamodules.batch import PatchBatch, VolumeBatch
 from datamodules.config import DataConfig, SourceData, SplitConfig
 from datamodules.errors import UsageError
@@ -147,6 +147,55 @@ def test_workers_and_accumulation_change_neither_the_samples_nor_what_is_drawn_f
     assert _same_weights(plain, many)
 
 
+@pytest.mark.filterwarnings("ignore:.*smaller than the patch")
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS.names()))
+def test_the_bits_of_a_batch_depend_neither_on_the_threads_nor_on_the_process_that_augments(
+    data: SourceData, name: str
+) -> None:
+    # As many voxels as torch shares out among threads, every transform drawn.
+    config = AUGMENTATIONS.config_class(name)()
+    always = {key: 1.0 for key in ("spatial", "intensity") if hasattr(config, key)}
+    large = replace(data, patch_size=(48, 48, 48), augmentation=replace(config, **always))
+    expected = _first_batch(large, workers=2)
+    threads = torch.get_num_threads()
+    for given in (1, 2):
+        torch.set_num_threads(given)
+        try:
+            batch = _first_batch(large, workers=0)
+            assert torch.get_num_threads() == given
+        finally:
+            torch.set_num_threads(threads)
+        for ours, theirs in zip(batch, expected, strict=True):
+            assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+
+
+def test_patches_for_a_gpu_are_augmented_there_and_not_by_the_loader(
+    data: SourceData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = SingleSourceDataModule(data, seed=5)
+    module.setup("fit")
+    expected = next(iter(module.train_dataloader()))
+    module.trainer = pl.Trainer(accelerator="cpu", max_steps=STEPS, logger=False, enable_checkpointing=False)
+    monkeypatch.setattr(type(module.trainer.strategy), "root_device", torch.device("cuda", 0))
+    loader = module.train_dataloader()
+    assert loader.pin_memory
+    loader.pin_memory = False  # there is no GPU to pin for
+    raw = next(iter(loader))
+    assert isinstance(raw, RawPatchBatch)
+    assert not raw.image[0].is_floating_point()
+    module.trainer.fit_loop.epoch_loop.batch_progress.current.ready = 0
+    batch = module.on_after_batch_transfer(raw, 0)
+    assert torch.equal(batch.image, expected.image)
+
+
+def _first_batch(data: SourceData, workers: int) -> PatchBatch:
+    module = SingleSourceDataModule(replace(data, workers=workers), seed=5)
+    module.setup("fit")
+    batch = next(iter(module.train_dataloader()))
+    assert isinstance(batch, PatchBatch)
+    return batch
+
+
 def test_two_ranks_see_one_ranks_global_batches_and_every_validation_case_once(
     data: SourceData, tmp_path: Path
 ) -> None:
@@ -193,9 +242,9 @@ def test_the_data_module_alone_shows_the_data(data: SourceData) -> None:
     parts = [module.split.train, module.split.validation, module.split.test]
     assert sorted(case for part in parts for case in part) == [f"c{number}" for number in range(CASES)]
     assert [case.record.case for case in module.cases] == module.split.train
-    raw = next(iter(module.train_dataloader()))
-    assert isinstance(raw, RawPatchBatch)
-    batch = module.on_after_batch_transfer(raw, 0)
+    batch = next(iter(module.train_dataloader()))
+    assert isinstance(batch, PatchBatch)
+    assert module.on_after_batch_transfer(batch, 0) is batch
     assert batch.image.shape == (4, 1, *PATCH)
     assert batch.label.any()
     volumes = list(module.val_dataloader())
@@ -209,7 +258,7 @@ def test_loading_leaves_the_global_random_state_alone(data: SourceData) -> None:
     module = SingleSourceDataModule(data)
     module.setup("fit")
     before = torch.random.get_rng_state()
-    module.on_after_batch_transfer(next(iter(module.train_dataloader())), 0)
+    next(iter(module.train_dataloader()))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -229,7 +278,8 @@ def test_a_patch_larger_than_a_volume_is_padded_and_said(data: SourceData) -> No
     module = SingleSourceDataModule(replace(data, patch_size=(16, 48, 16), augmentation=NoneConfig()))
     with pytest.warns(UserWarning, match=r"home: 3 of 3 training volumes are smaller than the patch of 16×48×16"):
         module.setup("fit")
-    batch = module.on_after_batch_transfer(next(iter(module.train_dataloader())), 0)
+    batch = next(iter(module.train_dataloader()))
+    assert isinstance(batch, PatchBatch)
     air = batch.image == 0
     assert air.all(dim=(2, 4)).any()
     assert ((batch.distance == 100) & air & (batch.axis == -1)).any()

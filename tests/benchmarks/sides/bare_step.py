@@ -20,7 +20,7 @@ data = SingleSourceDataModule(config.data.training(), config.seed, config.traine
 data.prepare_data()
 data.setup()
 batches = iter(data.train_dataloader())
-held = [data.augmentation(batch) for batch, _ in zip(batches, range(4), strict=False)]
+held = [batch for batch, _ in zip(batches, range(4), strict=False)]
 held = [batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last_3d)) for batch in held]
 del batches
 network = training.build_module(config, data).network.train()

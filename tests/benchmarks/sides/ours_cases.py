@@ -40,10 +40,10 @@ optimizer = torch.optim.AdamW(module.parameters())
 def work() -> int:
     """Read one epoch, and take steps on its first batches; how many cases were read."""
     seen: set[str] = set()
-    for index, raw in enumerate(data.train_dataloader()):
-        seen.update(raw.case)
+    for index, batch in enumerate(data.train_dataloader()):
+        seen.update(batch.case)
         if index < told["steps"]:
-            module.losses(data.augmentation(raw), Progress(500, 1000)).total.backward()
+            module.losses(batch, Progress(500, 1000)).total.backward()
             optimizer.step()
             optimizer.zero_grad()
     return len(seen)
