@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from datamodules.augmentation.base import refuse_faults
 from datamodules.augmentation.bigaug import bigaug
@@ -80,9 +81,10 @@ class Augmentation:
             )
         ]
         views = zip(*(images for images, _ in samples), strict=True)
-        first, *second = [torch.stack(images)[:, None] for images in views]
+        # default_collate stacks into shared memory where this is a loader process, so that nothing is copied once more.
+        first, *second = [default_collate(list(images))[:, None] for images in views]
         patch = first.shape[2:]
-        maps = torch.stack([each for _, maps in samples for each in maps]).view(len(samples), 3, *patch)
+        maps = default_collate([each for _, maps in samples for each in maps]).view(len(samples), 3, *patch)
         key = torch.tensor(raw.key, dtype=torch.int64)
         batch = PatchBatch(first, maps[:, 0:1], maps[:, 1:2], maps[:, 2:3], key, raw.case, *second)
         return cutmix(batch, self.config, self.seed) if isinstance(self.config, CutMixConfig) else batch
