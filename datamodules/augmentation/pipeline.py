@@ -106,7 +106,7 @@ class Augmentation:
             appearance(image, label, self.config, Draws(self.seed, epoch, index, view))
             for view in range(self.config.appearances)
         ]
-        along = (axis / AXIS_STEPS).masked_fill_(axis == AXIS_OUTSIDE, OUTSIDE_AXIS)
+        along = torch.where(axis == AXIS_OUTSIDE, OUTSIDE_AXIS, axis / AXIS_STEPS)
         return images, (label, _zoomed(distance, zoom), along)
 
     def _deformation(self, epoch: int, index: int) -> Deformation | None:

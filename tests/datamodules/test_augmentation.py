@@ -19,7 +19,7 @@ from datamodules.augmentation.config import (
     StandardConfig,
 )
 from datamodules.augmentation.pipeline import Augmentation
-from datamodules.augmentation.spatial import Deformation, draw_deformation, resample, rotation_matrix
+from datamodules.augmentation.spatial import Deformation, between, draw_deformation, resample, rotation_matrix
 from datamodules.batch import OUTSIDE_AXIS, PatchBatch
 from datamodules.errors import UsageError
 from datamodules.patches import RawPatchBatch
@@ -210,6 +210,16 @@ def test_an_elastic_deformation_never_folds(index: int, patch: tuple[int, int, i
     moved = [resample(torch.from_numpy(r), torch.zeros(1, *shape), deformation, patch)[0].numpy() for r in ramps]
     jacobian = np.stack([np.stack(np.gradient(m)) for m in moved])
     assert np.linalg.det(np.moveaxis(jacobian, (0, 1), (-2, -1))).min() > 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(points=st.tuples(*[st.integers(1, 6)] * 3), size=st.tuples(*[st.integers(1, 30)] * 3), seed=st.integers(0, 99))
+def test_between_control_points_values_are_trilinear(
+    points: tuple[int, int, int], size: tuple[int, int, int], seed: int
+) -> None:
+    control = torch.rand((3, *points), generator=torch.Generator().manual_seed(seed))
+    expected = torch.nn.functional.interpolate(control[None], size=size, mode="trilinear", align_corners=True)[0]
+    torch.testing.assert_close(between(control, size), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_intensities_stay_between_black_and_white() -> None:
