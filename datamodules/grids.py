@@ -158,9 +158,9 @@ def antialias(hu: NDArray[np.float32], affine: NDArray[np.float64], spacing: Spa
     wanted = _wider(box, (REACH,) * 3, hu.shape)
     # What lies beyond these does not come in, so that wanted voxels are as if all had been smoothed.
     seen = _wider(wanted, tuple(math.ceil(TRUNCATE * sigma) + 1 for sigma in sigmas), hu.shape)
-    smooth = hu[seen]
+    smooth = hu[seen].copy()
     for axis, sigma in blurred:
-        smooth = ndimage.gaussian_filter1d(smooth, sigma, axis=axis, mode="nearest", truncate=TRUNCATE)
+        ndimage.gaussian_filter1d(smooth, sigma, axis=axis, output=smooth, mode="nearest", truncate=TRUNCATE)
     inner = tuple(slice(w.start - s.start, w.stop - s.start) for w, s in zip(wanted, seen, strict=True))
     hu[wanted] = smooth[inner]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,14 +94,12 @@ def preprocess(image: tio.ScalarImage, label: tio.LabelMap | None, spacing: Spac
     Raises:
         CaseError: nothing of the label is left at this spacing, or the grid would be absurdly large.
     """
-    import torchio as tio
-
-    image = tio.ToCanonical()(image)
-    # Fortran's order is what ITK takes as it is.
-    hu = reordered(image.data[0].numpy(), np.float32, "F")
+    hu, affine = _canonical(image)
+    # Fortran's order is what ITK takes as it is. What came in another is given up at once: a CT fills much memory.
+    hu = reordered(hu, np.float32, "F")
     hu.clip(*HU_RANGE, out=hu)
-    mask = None if label is None else tio.ToCanonical()(label).data[0].numpy()
-    affine = without_dust(np.asarray(image.affine, dtype=np.float64))
+    mask = None if label is None else _canonical(label)[0]
+    affine = without_dust(affine)
     box = body_box(hu, mask, affine)
     shape, grid = target_grid(box, affine, spacing)
     if np.prod(shape, dtype=object) > MAX_VOXELS:
@@ -117,6 +115,13 @@ def preprocess(image: tio.ScalarImage, label: tio.LabelMap | None, spacing: Spac
     if not kept.any():
         raise CaseError(f"its label is so small that nothing of it is left at {_times(spacing)} mm")
     return Canonical(stored, kept, grid)
+
+
+def _canonical(image: tio.Image) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    import torchio as tio
+
+    image = tio.ToCanonical()(image)
+    return image.data[0].numpy(), np.asarray(image.affine, dtype=np.float64)
 
 
 def _times(spacing: Spacing) -> str:

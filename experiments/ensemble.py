@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -139,17 +139,15 @@ def predict_case(members: Sequence[Member], case: Case, check_ct: bool = True, u
         CaseError: the image can't be used; the sentence names it.
     """
     try:
-        raw = read_case(case, SiteConfig(layout="prediction", check_ct=check_ct), labelled=False)
-        spacings = dict.fromkeys(member.module.preprocessing.spacing for member in members)
-        grids = {spacing: preprocess(raw.image, None, spacing) for spacing in spacings}
-        mean, parts = _mean(members, case, raw, grids, uncertainty and len(members) > 1)
+        seen = _seen(members, case, check_ct)
+        mean, parts = _mean(members, seen, uncertainty and len(members) > 1)
     except CaseError as error:
         raise CaseError(str(error) if str(case.image) in str(error) else f"{case.image}: {error}") from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise CaseError(f"{case.image}: there is not enough memory for it") from error
-    record = _record(case, raw, grids[next(iter(grids))])
+    record = next(iter(seen.values())).record
     found = mask_of(mean, members[0].settings.smallest_piece)
-    notes = list(raw.warnings) + _padded(members, grids)
+    notes = list(record.warnings) + _padded(members, seen)
     if (beside := (mean > THRESHOLD) & ~found).any():
         notes.append(f"{_volume_ml(beside, record):.1f} ml in smaller pieces left out")
     maps = {}
@@ -161,14 +159,24 @@ def predict_case(members: Sequence[Member], case: Case, check_ct: bool = True, u
     return Prediction(found.astype(np.uint8), record, maps, tuple(notes))
 
 
-def _mean(
-    members: Sequence[Member], case: Case, raw: RawCase, grids: dict[Spacing, Canonical], parts: bool
-) -> tuple[Map, Map | None]:
+class _Seen(NamedTuple):
+    grid: Canonical
+    record: CaseRecord
+
+
+def _seen(members: Sequence[Member], case: Case, check_ct: bool) -> dict[Spacing, _Seen]:
+    """The image as the members see it; its own voxels, of which there are most, are then given up."""
+    raw = read_case(case, SiteConfig(layout="prediction", check_ct=check_ct), labelled=False)
+    spacings = dict.fromkeys(member.module.preprocessing.spacing for member in members)
+    grids = {spacing: preprocess(raw.image, None, spacing) for spacing in spacings}
+    return {spacing: _Seen(grid, _record(case, raw, grid)) for spacing, grid in grids.items()}
+
+
+def _mean(members: Sequence[Member], seen: dict[Spacing, _Seen], parts: bool) -> tuple[Map, Map | None]:
     """The mean probability and, where it is wanted, the mean of the members' entropies."""
     total = entropies = None
     for member in members:
-        grid = grids[member.module.preprocessing.spacing]
-        probability = member.probability(grid, _record(case, raw, grid))
+        probability = member.probability(*seen[member.module.preprocessing.spacing])
         if parts:
             own = _entropy(probability)
             entropies = own if entropies is None else np.add(entropies, own, out=entropies)
@@ -188,11 +196,11 @@ def _rounded(bits: Map) -> Map:
     return np.round(bits * STEPS) / np.float32(STEPS)
 
 
-def _padded(members: Sequence[Member], grids: dict[Spacing, Canonical]) -> list[str]:
+def _padded(members: Sequence[Member], seen: dict[Spacing, _Seen]) -> list[str]:
     """That an image is smaller than what a network looks at, where it is."""
     for member in members:
         given = member.module.preprocessing
-        shape = grids[given.spacing].image.shape
+        shape = seen[given.spacing].grid.image.shape
         if any(n < patch for n, patch in zip(shape, given.patch_size, strict=True)):
             padded = [max(n, patch) for n, patch in zip(shape, given.patch_size, strict=True)]
             return [f"its {_times(shape)} voxels at the run's spacing were padded to {_times(padded)}"]

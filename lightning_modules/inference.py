@@ -57,16 +57,20 @@ def predict_probability(
     def probability(windows: Tensor) -> Tensor:
         return network(windows).float().sigmoid()
 
-    flips = [axes for n in range(4) for axes in combinations(SPATIAL, n)] if settings.flips else [()]
-    total = torch.zeros_like(image, dtype=torch.float32)
+    def slid(volume: Tensor) -> Tensor:
+        found: Tensor = sliding_window_inference(
+            volume, tuple(window), WINDOWS, probability, overlap=settings.overlap, mode="gaussian"
+        )
+        return found
+
     with torch.inference_mode():
+        if not settings.flips:
+            return slid(image)
+        total = torch.zeros_like(image, dtype=torch.float32)
+        flips = [axes for n in range(4) for axes in combinations(SPATIAL, n)]
         for axes in flips:
-            mirrored = image.flip(axes)
-            found = sliding_window_inference(
-                mirrored, tuple(window), WINDOWS, probability, overlap=settings.overlap, mode="gaussian"
-            )
-            total += found.flip(axes)
-    return total / len(flips)
+            total += slid(image.flip(axes)).flip(axes)
+        return total / len(flips)
 
 
 def mask_of(probability: NDArray[np.float32], smallest_piece: float = 0.0) -> NDArray[np.bool_]:
