@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 
 from datamodules.errors import UsageError
@@ -55,8 +56,7 @@ def visible_gpus() -> list[str]:
     """The GPUs that a process started from here would see, as CUDA_VISIBLE_DEVICES names them."""
     if (visible := os.environ.get(VISIBLE)) is not None:
         return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [str(number) for number, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
+    # PyTorch is asked in a process of its own: to load it here would cost time, and a CUDA context memory.
+    count = "import torch; print(torch.cuda.device_count())"
+    counted = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
+    return [str(number) for number in range(int(counted.stdout))]

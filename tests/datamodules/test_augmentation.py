@@ -200,9 +200,13 @@ def test_labels_stay_binary_and_the_maps_stay_together(epoch: int, index: int) -
 
 
 @settings(max_examples=25, deadline=None)
-@given(index=st.integers(0, 10**6), patch=st.tuples(*[st.integers(8, 64)] * 3))
-def test_an_elastic_deformation_never_folds(index: int, patch: tuple[int, int, int]) -> None:
-    config = replace(ALWAYS, rotation=0.0, zoom=(1.0, 1.0), anisotropy=0.0)
+@given(
+    index=st.integers(0, 10**6), patch=st.tuples(*[st.integers(8, 64)] * 3), spacing=st.sampled_from([18.0, 32.0, 60.0])
+)
+def test_an_elastic_deformation_never_folds(index: int, patch: tuple[int, int, int], spacing: float) -> None:
+    config = replace(
+        ALWAYS, rotation=0.0, zoom=(1.0, 1.0), anisotropy=0.0, elastic=spacing / 6, elastic_spacing=spacing
+    )
     deformation = draw_deformation(config, SPACING, patch, 0, 0, index)
     assert deformation is not None
     shape = tuple(p + 2 * m for p, m in zip(patch, deformation.margin(patch), strict=True))

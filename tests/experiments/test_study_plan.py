@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+import torch
 import yaml
 
 from callbacks.requests import Request
@@ -313,6 +314,9 @@ def test_cores_and_gpus_are_shared_out_and_a_run_goes_on_with_its_threads(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert visible_gpus() == []
     assert shares(config.trainer, None, most=9) == [Share(1, None)] * 4, "two ranks each, and no GPU: cores"
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert visible_gpus() == [str(number) for number in range(torch.cuda.device_count())]
 
     cell = lay_out(load_study(folder / "mine.yaml"))[0]
     monkeypatch.setenv("SLURM_JOB_ID", "5")
