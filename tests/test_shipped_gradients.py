@@ -31,7 +31,7 @@ from tests.conftest import Tiny
 
 HELPERS = ("contrastive", "restoration")
 START, LATER = range(20, 51, 10), range(310, 351, 10)
-"""Steps of the 3,000 of ``phantom_dual_ssl`` at which gradients are measured: early in the ramp of the weights, and
+"""Steps of the 5,000 of ``phantom_dual_ssl`` at which gradients are measured: early in the ramp of the weights, and
 when it is over. In between, the network has yet to find the organ: segmentation's own gradient is small, and that of
 restoration is above it."""
 
