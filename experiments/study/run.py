@@ -136,6 +136,12 @@ class _Runner:
     def _end(self, job: Job, code: int) -> None:
         self._jobs.remove(job)
         self._free.append(job.share)
+        try:
+            self._record(job, code)
+        finally:
+            job.release()
+
+    def _record(self, job: Job, code: int) -> None:
         if code:
             reason = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._fail(job, f"{job.last_words()} ({reason}; {job.log})")
@@ -168,6 +174,7 @@ class _Runner:
         for job in self._jobs:
             while job.poll() is None:
                 time.sleep(POLL)
+            job.release()
         raise Stopped(request)
 
 

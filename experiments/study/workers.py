@@ -104,9 +104,11 @@ class Job:
         code = self._process.poll()
         if code is not None or time.monotonic() - self._noted > NOTED:
             self._note()
-        if code is not None:
-            self._lock.close()
         return code
+
+    def release(self) -> None:
+        """Let others have the cell: once its record stands, for one who comes before would write a poorer one."""
+        self._lock.close()
 
     def conclude(self, run: RunFolder) -> None:
         """Note how much of its time was training, for those who evaluate the same run in another way.

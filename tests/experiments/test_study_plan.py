@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import signal
@@ -252,6 +253,25 @@ def test_a_run_that_is_evaluated_again_keeps_the_time_of_its_training(
     assert seconds[1] is None
 
 
+def test_nobody_else_gets_a_cell_before_its_record_stands(
+    folder: Path, pansite: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process would find the run finished, and write a record that does not know how long it took."""
+    write, written = records.write, []
+
+    def while_others_try(record: records.Record) -> None:
+        file = folder / "runs/studies/mine/test" / f".{record.path.stem}.lock"
+        with file.open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        write(record)
+        written.append(record.path)
+
+    monkeypatch.setattr(records, "write", while_others_try)
+    code, _, err = pansite("study", "run", "mine.yaml", "--only", "plain")
+    assert code == 0, err
+    assert [path.is_file() for path in written] == [True, True]
+
+
 def test_the_look_at_the_sites_for_choosing_has_cells_of_its_own_and_hides_the_sources_test(
     folder: Path, pansite: Command
 ) -> None:
@@ -330,7 +350,7 @@ def test_cores_and_gpus_are_shared_out_and_a_run_goes_on_with_its_threads(
         assert process.environment["OMP_NUM_THREADS"] == "4", "bits hang on it"
         assert process.environment["CUDA_VISIBLE_DEVICES"] == "7"
         assert "SLURM_JOB_ID" not in process.environment, "the study's own command is the job"
-        job.poll()
+        job.release()
 
 
 class Running:
